@@ -1,0 +1,29 @@
+//! Schema steps, oldest first: one file a step, and a released step never changes.
+
+use sea_orm_migration::prelude::*;
+
+mod sql;
+
+mod m20260101_000001_journal;
+mod m20260101_000002_scripts;
+mod m20260101_000003_deliveries;
+mod m20260101_000004_dead_letters;
+mod m20260101_000005_access;
+mod m20260101_000006_kv;
+mod m20260101_000007_secrets;
+
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20260101_000001_journal::Migration),
+            Box::new(m20260101_000002_scripts::Migration),
+            Box::new(m20260101_000003_deliveries::Migration),
+            Box::new(m20260101_000004_dead_letters::Migration),
+            Box::new(m20260101_000005_access::Migration),
+            Box::new(m20260101_000006_kv::Migration),
+            Box::new(m20260101_000007_secrets::Migration),
+        ]
+    }
+}

@@ -1,0 +1,469 @@
+//! The writer: one thread, one connection, group commit.
+//!
+//! Takes whatever waits, writes it as one transaction, then answers everybody. A statement that
+//! fails costs only the request it belongs to: the batch is split until that one stands alone. A
+//! COMMIT that fails closes the intake; the store is opened again and asked whether the commit is
+//! there. If it is not, publishers are told (503), and everything else is written again: the
+//! outcomes are still in memory, so no delivery has to run twice.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::Recipient;
+use metrics::{Counter, Histogram};
+use tracing::{error, info, warn};
+
+use super::{
+    assemble::{self, Assembled},
+    queue::{Intake, Queue},
+    request::{KeyChanges, PublishError, Request, Told, WriteError},
+};
+use crate::{
+    domain::{Millis, Seq, block::Outcome, settle::Watermark},
+    store::journal::{CommitError, JournalState, JournalStore},
+};
+
+/// How long the writer waits before it tries a store again that failed or is full.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Without work for so long, the writer tidies the store once.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Commits whose time of arrival is remembered.
+const ARRIVALS: usize = 4_096;
+
+/// Events that may be on their way to the router, in bytes, before it has to read them itself.
+const ROUTER_BYTES_MAX: u64 = 32 << 20;
+
+/// Where the journal stands, for readers on any thread.
+#[derive(Debug, Default)]
+pub struct Position {
+    pub(super) seq: AtomicU64,
+    pub(super) watermark: AtomicU64,
+    pub(super) batch: AtomicU64,
+    /// Bytes of events handed to the router and not yet routed.
+    pub(super) handed_bytes: AtomicU64,
+    /// Commits, and the time they took, in microseconds.
+    pub(super) commits: AtomicU64,
+    pub(super) commit_us: AtomicU64,
+}
+
+pub(super) struct Writer {
+    pub(super) store: Box<dyn JournalStore>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) position: Arc<Position>,
+    pub(super) state: JournalState,
+    pub(super) watermark: Watermark,
+    pub(super) told: Recipient<Told>,
+    pub(super) instruments: Instruments,
+    /// Of the latest commits: their last event, and when the first publish in them came.
+    pub(super) arrivals: VecDeque<(Seq, Instant)>,
+    /// Last event at the start, while what was unsettled then still is.
+    pub(super) recovering: Option<Seq>,
+}
+
+pub(super) struct Instruments {
+    commit_seconds: Histogram,
+    batch_size: Histogram,
+    latency_seconds: Histogram,
+    received: Counter,
+    succeeded: Counter,
+    dead: Counter,
+    discarded: Counter,
+}
+
+impl Instruments {
+    pub(super) fn new() -> Self {
+        Self {
+            commit_seconds: metrics::histogram!("tripline_journal_commit_seconds"),
+            batch_size: metrics::histogram!("tripline_journal_batch_size"),
+            latency_seconds: metrics::histogram!("tripline_delivery_latency_seconds"),
+            received: metrics::counter!("tripline_events_received_total"),
+            succeeded: processed("succeeded"),
+            dead: processed("dead"),
+            discarded: processed("discarded"),
+        }
+    }
+}
+
+fn processed(outcome: &'static str) -> Counter {
+    metrics::counter!("tripline_events_processed_total", "outcome" => outcome)
+}
+
+/// How an attempt at a commit ended, beyond success.
+enum Failure {
+    /// Rolled back because of its content.
+    Refused(String),
+    /// Nothing was written; the same requests may be tried again.
+    NotWritten(Intake),
+    Stale(String),
+}
+
+impl Writer {
+    /// Runs until the queue is stopped and drained, or the store belongs to somebody else.
+    pub(super) fn run(mut self) {
+        let mut patience = Some(IDLE_AFTER);
+        while let Some(requests) = self.queue.take(patience) {
+            if requests.is_empty() {
+                // Once for each time of rest.
+                patience = None;
+                self.tidy();
+                continue;
+            }
+            patience = Some(IDLE_AFTER);
+            if let Err(reason) = self.write(requests) {
+                error!(%reason, "journal stopped");
+                self.queue.set_intake(Intake::Stopped(reason));
+                self.queue.stop();
+                self.refuse_the_rest();
+                return;
+            }
+        }
+        if let Err(error) = self.flush_mark().and_then(|()| self.store.release()) {
+            warn!(%error, "the store was not released cleanly; the next start recovers");
+        }
+        self.queue.set_intake(Intake::Stopped("the server has stopped".into()));
+    }
+
+    /// Nothing is to be written: the store may put its house in order.
+    fn tidy(&mut self) {
+        if let Err(error) = self.store.tidy() {
+            warn!(%error, "the store could not be tidied; the next commit tells more");
+        }
+    }
+
+    /// Writes all of them, whatever it takes. An error is final.
+    fn write(&mut self, requests: Vec<Request>) -> Result<(), String> {
+        let mut requests = requests;
+        loop {
+            match self.attempt(&mut requests) {
+                Ok(assembled) => {
+                    self.answer(requests, assembled);
+                    return Ok(());
+                }
+                Err(Failure::Refused(reason)) if requests.len() == 1 => {
+                    requests = requests
+                        .into_iter()
+                        .filter_map(|request| refuse(request, &reason))
+                        .collect();
+                    if requests.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(Failure::Refused(_)) => {
+                    let right = requests.split_off(requests.len() / 2);
+                    self.write(requests)?;
+                    return self.write(right);
+                }
+                Err(Failure::NotWritten(intake)) => {
+                    requests = turn_publishers_away(requests, &intake);
+                    self.queue.set_intake(intake);
+                    self.wait_for_store()?;
+                    self.queue.set_intake(Intake::Open);
+                    if requests.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(Failure::Stale(reason)) => return Err(reason),
+            }
+        }
+    }
+
+    fn attempt(&mut self, requests: &mut [Request]) -> Result<Assembled, Failure> {
+        let keys = assemble::keys(requests);
+        let known = if keys.is_empty() {
+            Vec::new()
+        } else {
+            match self.store.known(&keys) {
+                Ok(known) => known,
+                Err(error) => return Err(self.failed(error, self.state.batch + 1, requests)?),
+            }
+        };
+        let mut assembled = assemble::assemble(
+            requests,
+            known,
+            &self.state,
+            self.watermark.mark(),
+            Millis::now(),
+            rand::random::<u64>,
+        );
+        assembled.commit.recovered = self.has_recovered();
+        if !assembled.is_empty() {
+            let started = Instant::now();
+            if let Err(error) = self.store.commit(&assembled.commit) {
+                // An unknown commit that turns out to be there falls through as a success.
+                return match self.failed(error, assembled.commit.batch, requests) {
+                    Err(Present) => {
+                        self.advance(requests, &assembled);
+                        Ok(assembled)
+                    }
+                    Ok(failure) => Err(failure),
+                };
+            }
+            self.measure(started.elapsed(), requests, &assembled);
+        }
+        self.advance(requests, &assembled);
+        Ok(assembled)
+    }
+
+    /// Sorts an error. `Err(Present)`: the commit numbered `batch` is in the store after all.
+    ///
+    /// Publishers hear at once when the store does not open again right away: whether their events
+    /// were taken then shows when they post them again.
+    fn failed(
+        &mut self,
+        error: CommitError,
+        batch: u64,
+        requests: &mut [Request],
+    ) -> Result<Failure, Present> {
+        match error {
+            CommitError::Statement(reason) => Ok(Failure::Refused(reason)),
+            CommitError::Full => {
+                warn!("the disk of the store is full; intake is closed");
+                Ok(Failure::NotWritten(Intake::DiskFull))
+            }
+            CommitError::Stale { .. } => Ok(Failure::Stale(error.to_string())),
+            CommitError::Unknown(reason) => {
+                error!(%reason, batch, "a commit failed; intake is closed and the store opened again");
+                let intake = Intake::Closed(format!("the store failed: {reason}"));
+                self.queue.set_intake(intake.clone());
+                loop {
+                    match self.store.reopen() {
+                        Ok(state) if state.epoch != self.state.epoch => {
+                            return Ok(Failure::Stale(
+                                CommitError::Stale { ours: self.state.epoch }.to_string(),
+                            ));
+                        }
+                        Ok(state) if state.batch == batch => {
+                            info!(batch, "the commit was written after all");
+                            self.queue.set_intake(Intake::Open);
+                            return Err(Present);
+                        }
+                        Ok(_) => return Ok(Failure::NotWritten(intake)),
+                        Err(stale @ CommitError::Stale { .. }) => {
+                            return Ok(Failure::Stale(stale.to_string()));
+                        }
+                        Err(error) => warn!(%error, "the store does not open yet"),
+                    }
+                    for request in &mut *requests {
+                        if let Request::Publish(publish) = request {
+                            let reason = "the store failed".to_owned();
+                            publish.answer(Err(PublishError::Closed { reason }));
+                        }
+                    }
+                    // The one place where the journal waits for the world: there is nothing to do
+                    // but to try again, and publishers are answered by the closed intake meanwhile.
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    /// Returns once an empty commit goes through.
+    fn wait_for_store(&mut self) -> Result<(), String> {
+        loop {
+            std::thread::sleep(RETRY);
+            match self.flush_mark() {
+                Ok(()) => return Ok(()),
+                Err(error @ CommitError::Stale { .. }) => return Err(error.to_string()),
+                Err(CommitError::Unknown(_)) => {
+                    if let Err(error) = self.store.reopen() {
+                        warn!(%error, "the store does not open yet");
+                    }
+                }
+                Err(error) => warn!(%error, "the store does not take commits yet"),
+            }
+        }
+    }
+
+    /// A commit of nothing but numbers: proves that the store writes, and stores the watermark.
+    fn flush_mark(&mut self) -> Result<(), CommitError> {
+        let mut assembled = assemble::assemble(
+            &[],
+            Vec::new(),
+            &self.state,
+            self.watermark.mark(),
+            Millis::now(),
+            || 0,
+        );
+        assembled.commit.recovered = self.has_recovered();
+        self.store.commit(&assembled.commit)?;
+        self.advance(&[], &assembled);
+        Ok(())
+    }
+
+    /// None of the deliveries that a crash left unsettled took the process down again.
+    fn has_recovered(&self) -> bool {
+        self.recovering.is_some_and(|upto| self.watermark.mark() >= upto)
+    }
+
+    /// The commit is on disk: numbers and watermark follow it.
+    fn advance(&mut self, requests: &[Request], assembled: &Assembled) {
+        let commit = &assembled.commit;
+        if !assembled.is_empty() || requests.is_empty() {
+            self.state.batch = commit.batch;
+            self.state.seq = commit.seq;
+            self.state.run = commit.run;
+            self.state.accepted_at = commit.accepted_at;
+            if commit.recovered {
+                self.recovering = None;
+            }
+        }
+        for request in requests {
+            match request {
+                Request::Routed { seq, open } => self.watermark.routed(*seq, *open),
+                Request::Settle(settlement) if settlement.counted => {
+                    self.watermark.settled(settlement.seq);
+                }
+                Request::Cover(cover) => {
+                    for &seq in &cover.counted {
+                        self.watermark.settled(seq);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.state.watermark = self.watermark.mark();
+        self.position.seq.store(self.state.seq.0, Relaxed);
+        self.position.watermark.store(self.state.watermark.0, Relaxed);
+        self.position.batch.store(self.state.batch, Relaxed);
+    }
+
+    fn measure(&mut self, took: Duration, requests: &[Request], assembled: &Assembled) {
+        self.instruments.commit_seconds.record(took.as_secs_f64());
+        self.instruments.batch_size.record(requests.len() as f64);
+        self.instruments.received.increment(assembled.commit.events.len() as u64);
+        self.position.commits.fetch_add(1, Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.position.commit_us.fetch_add(micros, Relaxed);
+        let arrived = requests.iter().find_map(|request| match request {
+            Request::Publish(publish) => Some(publish.arrived),
+            _ => None,
+        });
+        if !assembled.commit.events.is_empty() {
+            if self.arrivals.len() == ARRIVALS {
+                self.arrivals.pop_front();
+            }
+            self.arrivals.push_back((assembled.commit.seq, arrived.unwrap_or_else(Instant::now)));
+        }
+        let now = Instant::now();
+        for entry in &assembled.outcomes {
+            match entry.outcome {
+                Outcome::Succeeded => self.instruments.succeeded.increment(1),
+                Outcome::Dead => self.instruments.dead.increment(1),
+                Outcome::Discarded => self.instruments.discarded.increment(1),
+                Outcome::Retrying | Outcome::Noted => continue,
+            }
+            let commit = self.arrivals.partition_point(|(last, _)| *last < entry.seq);
+            // What came before the commits that are remembered waited for its time on purpose, or
+            // since before this start: it would say nothing about how fast this process is.
+            let remembered = commit > 0 || self.arrivals.len() < ARRIVALS;
+            if let Some((_, arrived)) = self.arrivals.get(commit).filter(|_| remembered) {
+                self.instruments.latency_seconds.record(now.duration_since(*arrived).as_secs_f64());
+            }
+        }
+    }
+
+    fn answer(&self, requests: Vec<Request>, assembled: Assembled) {
+        if !assembled.is_empty() {
+            let mut committed = assembled.committed();
+            let bytes: usize = committed.events.iter().map(|event| event.weight()).sum();
+            if self.position.handed_bytes.load(Relaxed) > ROUTER_BYTES_MAX {
+                committed.events.clear();
+            } else {
+                self.position.handed_bytes.fetch_add(bytes as u64, Relaxed);
+            }
+            // `do_send` ignores the mailbox bound; the bytes in it are bounded right above.
+            self.told.do_send(Told(Arc::new(committed)));
+        }
+        let next = assembled.commit.seq.next();
+        let mut answers = assembled.answers.into_iter();
+        for request in requests {
+            // A receiver that is gone has hung up: its answer interests nobody.
+            match request {
+                Request::Publish(mut publish) => {
+                    if let Some(answer) = answers.next() {
+                        publish.answer(answer);
+                    }
+                }
+                Request::Change(change) => {
+                    let _ = change.reply.send(Ok(next));
+                }
+                Request::Keys(KeyChanges { reply, .. }) | Request::Cancel(_, reply) => {
+                    let _ = reply.send(Ok(()));
+                }
+                Request::Barrier(reply) => {
+                    let _ = reply.send(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn refuse_the_rest(&self) {
+        while let Some(requests) = self.queue.take(None) {
+            for request in requests {
+                refuse(request, "the journal has stopped");
+            }
+        }
+    }
+}
+
+/// The commit whose outcome was unknown is in the store.
+struct Present;
+
+impl From<Present> for Failure {
+    /// A look-up of keys is no commit; "present" then only says that the store works again.
+    fn from(_: Present) -> Self {
+        Self::NotWritten(Intake::Closed("the store was opened again".into()))
+    }
+}
+
+/// Answers one request that the store will not take, ever. What a run left behind and nobody can
+/// store ends as a dead letter that says so: that one is returned, to be written instead.
+fn refuse(request: Request, reason: &str) -> Option<Request> {
+    match request {
+        Request::Settle(settlement) => {
+            let substitute = settlement.unstorable(reason)?;
+            return Some(Request::Settle(Box::new(substitute)));
+        }
+        Request::Publish(mut publish) => {
+            publish.answer(Err(PublishError::Refused(reason.into())));
+        }
+        Request::Change(change) => {
+            let _ = change.reply.send(Err(WriteError::Refused(reason.into())));
+        }
+        Request::Keys(KeyChanges { reply, .. }) | Request::Cancel(_, reply) => {
+            let _ = reply.send(Err(WriteError::Refused(reason.into())));
+        }
+        other => {
+            error!(reason, request = ?other, "the store refused a record of the journal's own")
+        }
+    }
+    None
+}
+
+/// Publishers hear at once that nothing was accepted; all others wait for the store.
+fn turn_publishers_away(requests: Vec<Request>, intake: &Intake) -> Vec<Request> {
+    let error = match intake {
+        Intake::DiskFull => PublishError::DiskFull,
+        Intake::Closed(reason) | Intake::Stopped(reason) => {
+            PublishError::Closed { reason: reason.clone() }
+        }
+        Intake::Open => PublishError::Busy,
+    };
+    let mut kept = Vec::new();
+    for request in requests {
+        match request {
+            Request::Publish(mut publish) => publish.answer(Err(error.clone())),
+            other => kept.push(other),
+        }
+    }
+    kept
+}

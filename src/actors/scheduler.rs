@@ -1,0 +1,531 @@
+//! The scheduler: what waits for its time. Retries, replays, suspects, delayed emits.
+//!
+//! Receives `Told` (journal: rows that were written), `Admit` (replays), `Release` (a
+//! subscription runs again). Sends `Due` to subscriptions and due emits to the journal.
+//!
+//! State: the rows that are due soonest, at most [`HELD_MAX`]; the others stay in the store and are
+//! read when these run out. Everything here is rebuilt from the store at start.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tracing::{error, warn};
+
+use super::{
+    core::Core,
+    journal::{Request, Told},
+    subscription::Due,
+};
+use crate::{
+    domain::{DeliveryId, ErrorKind, Event, Millis, RunError, ScheduledId, Seq, SubscriptionId},
+    store::journal::{DeliveryRow, RowStatus, Scheduled},
+};
+
+/// Rows held in memory; about 15 MiB.
+const HELD_MAX: usize = 50_000;
+/// Rows handed over in one turn: their events are read together.
+const TURN_MAX: usize = 256;
+/// How soon a row comes back whose subscription has no room.
+const NO_ROOM: Duration = Duration::from_millis(100);
+/// A trial lasts at most so much longer than a run may.
+const TRIAL_GRACE: Duration = Duration::from_secs(2);
+/// Longest sleep: the wall clock may be set while we wait.
+const NAP_MAX: Duration = Duration::from_secs(1);
+
+/// A row that was written outside the journal: a replay.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Admit(pub(crate) Vec<DeliveryRow>);
+
+/// The subscription runs (again): its rows may be handed over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Release(pub(crate) SubscriptionId);
+
+pub(crate) struct SchedulerActor {
+    core: Rc<Core>,
+    due: BinaryHeap<Reverse<(Millis, DeliveryId)>>,
+    rows: FxHashMap<DeliveryId, DeliveryRow>,
+    emits_due: BinaryHeap<Reverse<(Millis, ScheduledId)>>,
+    emits: FxHashMap<ScheduledId, Scheduled>,
+    /// The store has rows, or delayed emits, that are not held.
+    more_rows: bool,
+    more_emits: bool,
+    loading: bool,
+    /// Reads of rows under way, and the rows that ended meanwhile: what is read may be stale.
+    loads: usize,
+    ended: FxHashSet<DeliveryId>,
+    /// A turn is under way: events are being read.
+    turning: bool,
+    /// The one suspect that is marked and runs, or is about to.
+    suspect: Option<DeliveryId>,
+    /// That one was handed to its subscription.
+    suspect_is_out: bool,
+    /// Suspects that wait for it to end.
+    suspects: VecDeque<DeliveryRow>,
+    /// Their ids.
+    suspected: FxHashSet<DeliveryId>,
+    suspect_before: Option<Millis>,
+    nap: Option<SpawnHandle>,
+    nap_until: Millis,
+}
+
+impl SchedulerActor {
+    /// `accused`: suspects that were alone when the process died.
+    /// `suspect_before`: rows that were due by then may have been in hand when the process died for
+    /// the third time in a row.
+    pub(crate) fn new(
+        core: Rc<Core>,
+        accused: Vec<DeliveryRow>,
+        suspect_before: Option<Millis>,
+    ) -> Self {
+        Self {
+            core,
+            due: BinaryHeap::new(),
+            rows: FxHashMap::default(),
+            emits_due: BinaryHeap::new(),
+            emits: FxHashMap::default(),
+            more_rows: true,
+            more_emits: true,
+            loading: false,
+            loads: 0,
+            ended: FxHashSet::default(),
+            turning: false,
+            suspect: None,
+            suspect_is_out: false,
+            suspected: accused.iter().map(|row| row.id).collect(),
+            suspects: accused.into(),
+            suspect_before,
+            nap: None,
+            nap_until: Millis(0),
+        }
+    }
+
+    fn admit(&mut self, row: DeliveryRow) {
+        let is_held = self.rows.contains_key(&row.id)
+            || self.suspect == Some(row.id)
+            || self.suspected.contains(&row.id);
+        if is_held || row.status == RowStatus::Dying {
+            return;
+        }
+        if self.rows.len() + self.suspects.len() >= HELD_MAX {
+            self.more_rows = true;
+            return;
+        }
+        if row.status == RowStatus::Suspect || self.may_have_run_at_the_crash(&row) {
+            // Those that were running at a crash before come last: whoever kills the process does so
+            // again, and the others must not be hit twice by a kill from outside.
+            let at = self.suspects.partition_point(|r| r.crashes_alone <= row.crashes_alone);
+            self.suspected.insert(row.id);
+            self.suspects.insert(at, row);
+            return;
+        }
+        self.due.push(Reverse((row.next_at, row.id)));
+        self.rows.insert(row.id, row);
+    }
+
+    fn may_have_run_at_the_crash(&self, row: &DeliveryRow) -> bool {
+        self.suspect_before.is_some_and(|start| row.next_at <= start)
+            && self.core.slot(row.subscription).is_some_and(|slot| slot.takes_row_for_suspect())
+    }
+
+    fn admit_emit(&mut self, scheduled: Scheduled) {
+        if self.emits.len() >= HELD_MAX {
+            self.more_emits = true;
+            return;
+        }
+        self.emits_due.push(Reverse((scheduled.due_at, scheduled.id)));
+        self.emits.insert(scheduled.id, scheduled);
+    }
+
+    /// Hands over what is due, then sleeps until the next one is.
+    fn turn(&mut self, ctx: &mut Context<Self>) {
+        let now = Millis::now();
+        self.emit_due(now);
+        self.next_suspect(ctx);
+        if !self.turning {
+            let due = self.take_due(now);
+            if !due.is_empty() {
+                self.hand_over(due, ctx);
+            }
+        }
+        self.load_more(ctx);
+        self.sleep(now, ctx);
+    }
+
+    fn emit_due(&mut self, now: Millis) {
+        if self.core.on_trial() {
+            return;
+        }
+        while let Some(&Reverse((at, id))) = self.emits_due.peek() {
+            if at > now {
+                return;
+            }
+            self.emits_due.pop();
+            // One that is not held any more was cancelled.
+            if let Some(scheduled) = self.emits.remove(&id) {
+                self.core.journal.submit(Request::Due(scheduled));
+            }
+        }
+    }
+
+    fn take_due(&mut self, now: Millis) -> Vec<DeliveryRow> {
+        let mut due = Vec::new();
+        if self.core.on_trial() {
+            return due;
+        }
+        let mut later = Vec::new();
+        let mut taken: FxHashMap<SubscriptionId, usize> = FxHashMap::default();
+        while let Some(&Reverse((at, id))) = self.due.peek() {
+            if at > now || due.len() == TURN_MAX || self.core.draining.get() {
+                break;
+            }
+            self.due.pop();
+            let Some(row) = self.rows.get(&id) else { continue };
+            match self.core.slot(row.subscription) {
+                // It was deleted: nobody else will ever end this delivery.
+                None => {
+                    let row = self.rows.remove(&id).expect("the row was just seen");
+                    self.bury(row, "its subscription was deleted");
+                }
+                // It is read again when the subscription runs again.
+                Some(slot) if !slot.runs() => {
+                    self.rows.remove(&id);
+                    self.more_rows = true;
+                }
+                Some(slot) => {
+                    let taken = taken.entry(slot.id).or_default();
+                    if slot.in_hand() + *taken >= self.core.config.limits.mailbox {
+                        later.push(Reverse((now.plus(NO_ROOM), id)));
+                    } else {
+                        *taken += 1;
+                        due.extend(self.rows.remove(&id));
+                    }
+                }
+            }
+        }
+        self.due.extend(later);
+        due
+    }
+
+    /// One suspect after the other, each as soon as the one before has ended.
+    fn next_suspect(&mut self, ctx: &mut Context<Self>) {
+        if let Some(id) = self.suspect {
+            // Its subscription was stopped and gave it back: it waits in its row.
+            let given_back = self.suspect_is_out && !self.core.rows_out.borrow().contains(&id);
+            if !given_back {
+                return;
+            }
+            self.suspect = None;
+            self.more_rows = true;
+        }
+        while self.suspect.is_none() && !self.core.draining.get() {
+            let Some(row) = self.take_suspect() else { return };
+            self.suspected.remove(&row.id);
+            match self.core.slot(row.subscription) {
+                None => self.bury(row, "its subscription was deleted"),
+                Some(slot) if !slot.runs() => self.more_rows = true,
+                Some(_) => self.mark(row, ctx),
+            }
+        }
+    }
+
+    /// The next suspect; while the trial lasts, only one that was alone at a crash.
+    fn take_suspect(&mut self) -> Option<DeliveryRow> {
+        if !self.core.on_trial() {
+            return self.suspects.pop_front();
+        }
+        let accused = self.suspects.pop_back_if(|row| row.crashes_alone > 0);
+        if accused.is_none() {
+            self.core.end_trial();
+        }
+        accused.or_else(|| self.suspects.pop_front())
+    }
+
+    /// Stores that a suspect is about to run alone; it runs once that is on disk. Twice is enough.
+    fn mark(&mut self, row: DeliveryRow, ctx: &mut Context<Self>) {
+        if row.crashes_alone >= 2 {
+            let error = RunError {
+                kind: ErrorKind::HostCrash,
+                message: "the process died twice while this delivery ran alone".into(),
+                stack: None,
+            };
+            let row = DeliveryRow { status: RowStatus::Dying, error: Some(error), ..row };
+            self.core.journal.submit(Request::Row(Box::new(row)));
+            return;
+        }
+        self.suspect = Some(row.id);
+        self.suspect_is_out = false;
+        if self.core.on_trial() {
+            self.limit_trial(row.id, ctx);
+        }
+        let crashes_alone = row.crashes_alone + 1;
+        let row = DeliveryRow { status: RowStatus::Suspect, crashes_alone, ..row };
+        self.core.journal.submit(Request::Row(Box::new(row)));
+    }
+
+    /// A suspect that never gets to run (its key is taken) must not hold the start up for ever.
+    fn limit_trial(&self, id: DeliveryId, ctx: &mut Context<Self>) {
+        ctx.run_later(self.core.config.run_limits().wall + TRIAL_GRACE, move |actor, _| {
+            if actor.suspect == Some(id) {
+                actor.core.end_trial();
+            }
+        });
+    }
+
+    /// A delivery that cannot run any more becomes a letter.
+    fn bury(&self, row: DeliveryRow, why: &str) {
+        let message = match &row.error {
+            Some(error) => format!("{why}; last error: {}", error.message),
+            None => why.to_owned(),
+        };
+        let kind = row.error.as_ref().map_or(ErrorKind::Exception, |error| error.kind);
+        let stack = row.error.as_ref().and_then(|error| error.stack.clone());
+        self.core.journal.submit(Request::Row(Box::new(DeliveryRow {
+            status: RowStatus::Dying,
+            error: Some(RunError { kind, message, stack }),
+            ..row
+        })));
+    }
+
+    fn hand_over(&mut self, due: Vec<DeliveryRow>, ctx: &mut Context<Self>) {
+        self.turning = true;
+        // Before their events are read: whatever is read of these rows meanwhile is old.
+        self.core.rows_out.borrow_mut().extend(due.iter().map(|row| row.id));
+        let mut seqs: Vec<Seq> = due.iter().map(|row| row.seq).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        let reader = self.core.reader.clone();
+        let read = async move { reader.at(&seqs).await };
+        ctx.spawn(read.into_actor(self).map(move |events, actor, ctx| {
+            actor.turning = false;
+            match events {
+                Ok(events) => {
+                    let events: FxHashMap<Seq, Arc<Event>> =
+                        events.into_iter().map(|event| (event.seq, event)).collect();
+                    for row in due {
+                        actor.send(row, &events);
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "events of due deliveries cannot be read yet");
+                    actor.turning = true;
+                    ctx.run_later(NO_ROOM, |actor, ctx| actor.hand_over(due, ctx));
+                    return;
+                }
+            }
+            actor.turn(ctx);
+        }));
+    }
+
+    fn send(&mut self, row: DeliveryRow, events: &FxHashMap<Seq, Arc<Event>>) {
+        let Some(event) = events.get(&row.seq) else {
+            error!(event = %row.event, "a delivery waits for an event that is gone");
+            self.core.rows_out.borrow_mut().remove(&row.id);
+            self.bury(row, "its event is not stored any more");
+            return;
+        };
+        let slot = self.core.slot(row.subscription).filter(|slot| slot.runs());
+        let handle = slot.and_then(|slot| slot.handle.borrow().clone());
+        let Some(handle) = handle else {
+            self.core.rows_out.borrow_mut().remove(&row.id);
+            self.more_rows = true;
+            return;
+        };
+        self.suspect_is_out |= self.suspect == Some(row.id);
+        handle.due(Due { row: Box::new(row), event: Arc::clone(event) });
+    }
+
+    /// Reads the soonest rows again once few are held.
+    fn load_more(&mut self, ctx: &mut Context<Self>) {
+        let wanted = (self.more_rows && self.rows.is_empty() && self.suspects.is_empty())
+            || (self.more_emits && self.emits.is_empty());
+        if !wanted || self.loading {
+            return;
+        }
+        self.loading = true;
+        self.more_rows = false;
+        self.more_emits = false;
+        self.loads += 1;
+        let store = self.core.store.clone();
+        let load = async move {
+            let rows = store.deliveries().waiting(None, HELD_MAX as u64).await?;
+            let emits = store.scheduled().waiting(None, HELD_MAX as u64).await?;
+            Ok::<_, crate::store::Error>((rows, emits))
+        };
+        ctx.spawn(load.into_actor(self).map(|loaded, actor, ctx| {
+            actor.loading = false;
+            let ended = actor.loaded();
+            match loaded {
+                Ok((rows, emits)) => {
+                    let (full_rows, full_emits) = (rows.len() == HELD_MAX, emits.len() == HELD_MAX);
+                    for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
+                        actor.readmit(row);
+                    }
+                    for scheduled in emits {
+                        if !actor.emits.contains_key(&scheduled.id) {
+                            actor.admit_emit(scheduled);
+                        }
+                    }
+                    actor.more_rows |= full_rows;
+                    actor.more_emits |= full_emits;
+                    actor.turn(ctx);
+                }
+                Err(error) => {
+                    warn!(%error, "waiting deliveries cannot be read yet");
+                    actor.more_rows = true;
+                    actor.more_emits = true;
+                    ctx.run_later(Duration::from_millis(500), |actor, ctx| actor.turn(ctx));
+                }
+            }
+        }));
+    }
+
+    /// A read of rows has come back: those that ended before it did.
+    fn loaded(&mut self) -> FxHashSet<DeliveryId> {
+        self.loads -= 1;
+        if self.loads == 0 { std::mem::take(&mut self.ended) } else { self.ended.clone() }
+    }
+
+    /// Takes a row that was read from the store: unless it is in hand, or its subscription stands
+    /// still and would only send it back.
+    fn readmit(&mut self, row: DeliveryRow) {
+        let runs = self.core.slot(row.subscription).is_none_or(|slot| slot.runs());
+        if runs && !self.core.rows_out.borrow().contains(&row.id) {
+            self.admit(row);
+        }
+    }
+
+    fn sleep(&mut self, now: Millis, ctx: &mut Context<Self>) {
+        let rows = self.due.peek().map(|Reverse((at, _))| *at);
+        let emits = self.emits_due.peek().map(|Reverse((at, _))| *at);
+        let next = match (rows, emits) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(next) = next.filter(|_| !self.core.draining.get()) else { return };
+        if self.nap.is_some() && self.nap_until <= next && self.nap_until > now {
+            return;
+        }
+        if let Some(nap) = self.nap.take() {
+            ctx.cancel_future(nap);
+        }
+        // A turn that is under way comes back by itself; do not spin until then.
+        let least = if self.turning { NO_ROOM } else { Duration::from_millis(1) };
+        let wait = next.since(now).clamp(least, NAP_MAX);
+        self.nap_until = now.plus(wait);
+        self.nap = Some(ctx.run_later(wait, |actor, ctx| {
+            actor.nap = None;
+            actor.turn(ctx);
+        }));
+    }
+}
+
+impl Actor for SchedulerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Told> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
+        let idle = committed.rows.is_empty() && committed.scheduled.is_empty();
+        {
+            let mut out = self.core.rows_out.borrow_mut();
+            if self.loads > 0 {
+                self.ended.extend(&committed.rows_done);
+            }
+            for id in &committed.rows_done {
+                if self.suspected.remove(id) {
+                    self.suspects.retain(|row| row.id != *id);
+                }
+                out.remove(id);
+                self.rows.remove(id);
+                if self.suspect == Some(*id) {
+                    self.suspect = None;
+                }
+            }
+            for row in &committed.rows {
+                out.remove(&row.id);
+            }
+        }
+        for id in &committed.scheduled_done {
+            self.emits.remove(id);
+        }
+        if idle {
+            // The next suspect may run, or the rows that are not held may be read now.
+            if !committed.rows_done.is_empty() {
+                self.turn(ctx);
+            }
+            return;
+        }
+        let mut marked = Vec::new();
+        for row in committed.rows.iter().cloned() {
+            if self.suspect == Some(row.id) {
+                if row.status == RowStatus::Suspect {
+                    marked.push(row);
+                    continue;
+                }
+                self.suspect = None;
+            }
+            self.admit(row);
+        }
+        if !marked.is_empty() {
+            self.hand_over(marked, ctx);
+        }
+        for scheduled in committed.scheduled.iter().cloned() {
+            self.admit_emit(scheduled);
+        }
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Admit> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Admit(rows): Admit, ctx: &mut Context<Self>) {
+        for row in rows {
+            if let Some(slot) = self.core.slot(row.subscription) {
+                slot.rows_waiting.set(slot.rows_waiting.get() + 1);
+            }
+            self.admit(row);
+        }
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Release> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Release(subscription): Release, ctx: &mut Context<Self>) {
+        let store = self.core.store.clone();
+        self.loads += 1;
+        let load = async move { store.deliveries().of_subscription(subscription).await };
+        ctx.spawn(load.into_actor(self).map(move |rows, actor, ctx| {
+            let ended = actor.loaded();
+            match rows {
+                Ok(rows) => {
+                    for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
+                        actor.readmit(row);
+                    }
+                    actor.turn(ctx);
+                }
+                Err(error) => {
+                    warn!(%error, "rows of a subscription cannot be read yet");
+                    ctx.notify_later(Release(subscription), Duration::from_millis(500));
+                }
+            }
+        }));
+    }
+}

@@ -1,0 +1,170 @@
+//! The OpenAPI document, made from the handlers, and the page that shows it.
+//!
+//! `docs/openapi.json` is this document checked in; a test fails when it is stale.
+
+use std::collections::BTreeMap;
+
+use actix_web::{
+    HttpResponse, get,
+    http::header,
+    web::{Json, ServiceConfig},
+};
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        Content, Ref, RefOr, Response, ResponseBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{
+    backtest, bulk, dead_letters, docs_page, error::Problem, events, filters, kv, live, runs,
+    scheduled, scripts, secrets, session, subscriptions, system, tokens,
+};
+
+pub(super) fn routes(app: &mut ServiceConfig) {
+    app.service(json).service(page).service(style);
+}
+
+/// What any operation may answer instead: RFC 9457 problems.
+pub(super) struct Problems;
+
+const PROBLEMS: [(u16, &str); 13] = [
+    (400, "The request cannot be read"),
+    (401, "No token, or one that is wrong, expired or revoked"),
+    (403, "The role does not cover this, or another site asked"),
+    (404, "There is no such thing"),
+    (405, "Not this method"),
+    (409, "It does not fit the present state"),
+    (412, "It was changed since the ETag in If-Match"),
+    (413, "Larger than the limits allow"),
+    (415, "The content type is not taken"),
+    (422, "A field cannot be; `field` and `expected` say which and why"),
+    (429, "Too many requests, or too many events wait; see Retry-After"),
+    (503, "Not now; see Retry-After"),
+    (507, "The disk is full"),
+];
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let response = |description: &str| {
+            let schema = Ref::from_schema_name("Problem");
+            let content = Content::builder().schema(Some(schema)).build();
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/problem+json", content)
+                .build()
+                .into()
+        };
+        PROBLEMS.iter().map(|(status, text)| (status.to_string(), response(text))).collect()
+    }
+}
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tripline",
+        description = "Events in, scripts run, nothing lost. Times are RFC 3339 in UTC; ids are UUIDs; \
+                       lists are pages: pass `next` back as `cursor`.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    servers((url = "/", description = "This server")),
+    paths(
+        events::publish, events::list, events::show, events::matches, events::types,
+        filters::check,
+        scripts::list, scripts::create, scripts::show, scripts::change, scripts::remove,
+        scripts::versions, scripts::show_version, scripts::test, scripts::test_saved,
+        subscriptions::list, subscriptions::create, subscriptions::show, subscriptions::change,
+        subscriptions::remove, subscriptions::pause, subscriptions::resume, subscriptions::backfill, backtest::backtest,
+        runs::list, runs::show,
+        dead_letters::list, dead_letters::count, dead_letters::grouped, dead_letters::show,
+        dead_letters::replay, dead_letters::discard, dead_letters::restore,
+        bulk::replay, bulk::discard, bulk::list, bulk::show, bulk::abort,
+        scheduled::list, scheduled::cancel,
+        secrets::list, secrets::set, secrets::remove,
+        kv::spaces, kv::list, kv::show, kv::set, kv::remove,
+        tokens::list, tokens::create, tokens::revoke,
+        session::who, session::log_in, session::log_out,
+        system::actors, system::restart, system::stats, system::series, system::storage, system::config,
+        system::audit, system::sdk, system::metrics, system::healthz, system::readyz,
+        live::live,
+    ),
+    components(schemas(Problem, runs::RunOutcome)),
+    modifiers(&Keys),
+    security(("token" = []), ("session" = [])),
+)]
+struct Document;
+
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("tripline"));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+#[get("/api/openapi.json")]
+async fn json() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
+}
+
+#[get("/api/docs")]
+async fn page() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(docs_page::render(&document()))
+}
+
+#[get("/api/docs.css")]
+async fn style() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/css; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(docs_page::STYLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Run it with `TRIPLINE_UPDATE=1` to write the document anew.
+    #[test]
+    fn the_document_that_is_checked_in_is_the_one_of_the_code() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+        let mut ours = serde_json::to_string_pretty(&document()).expect("a document");
+        ours.push('\n');
+        if std::env::var_os("TRIPLINE_UPDATE").is_some() {
+            std::fs::write(&path, &ours).expect("docs can be written");
+        }
+        let theirs = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(ours == theirs, "docs/openapi.json is stale: run this test with TRIPLINE_UPDATE=1");
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_and_answers_with_a_schema() {
+        let document = serde_json::to_value(document()).expect("a document");
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                let id = operation["operationId"].as_str().expect("an id");
+                assert!(ids.insert(id.to_owned()), "{method} {path}: {id} is not unique");
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    let schema = response["content"]
+                        .as_object()
+                        .is_some_and(|content| content.values().all(|c| c.get("schema").is_some()));
+                    assert!(schema || status == "204", "{method} {path} {status} has no schema");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Runs: the history of attempts that was kept.
+
+use actix_web::{
+    get,
+    web::{Data, Json, Path, Query, ServiceConfig},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    auth::Viewer,
+    error::ApiError,
+    extract::{self, Page, milliseconds},
+    openapi::Problems,
+};
+use crate::{
+    Runtime,
+    domain::{
+        ErrorKind, EventId, LogLevel, LogLine, Millis, RunError, RunId, RunLog, ScriptId,
+        SubscriptionId,
+    },
+    store::RunFilter,
+};
+
+pub(super) fn routes(app: &mut ServiceConfig) {
+    app.service(list).service(show);
+}
+
+/// One execution of a script.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RunOut {
+    pub id: RunId,
+    pub event_id: EventId,
+    pub subscription_id: SubscriptionId,
+    pub script_id: ScriptId,
+    pub script_version: u32,
+    /// Counts from 1, anew for each replay.
+    pub attempt: u32,
+    /// Which replay of its dead letter it belongs to; 0 before any.
+    pub replay: u32,
+    #[schema(value_type = String, example = "succeeded")]
+    pub outcome: &'static str,
+    #[schema(required = true)]
+    pub error: Option<ErrorOut>,
+    pub started_at: Millis,
+    pub duration_ms: f64,
+    pub cpu_ms: f64,
+    /// From the moment the attempt was due to its start.
+    pub queued_ms: f64,
+    /// What the handler returned; null when it failed.
+    #[schema(value_type = serde_json::Value)]
+    pub result: Option<Box<RawValue>>,
+    pub logs: Vec<LogOut>,
+    pub warnings: Vec<String>,
+    /// Uids of the events it emitted.
+    pub emitted: Vec<EventId>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ErrorOut {
+    pub kind: ErrorKind,
+    pub message: String,
+    /// Positions are those of the author's source.
+    #[schema(required = true)]
+    pub stack: Option<String>,
+}
+
+/// One `console` call.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct LogOut {
+    pub level: LogLevel,
+    pub message: String,
+    pub at: Millis,
+}
+
+impl From<RunError> for ErrorOut {
+    fn from(error: RunError) -> Self {
+        Self { kind: error.kind, message: error.message, stack: error.stack }
+    }
+}
+
+impl From<LogLine> for LogOut {
+    fn from(line: LogLine) -> Self {
+        Self { level: line.level, message: line.message, at: line.at }
+    }
+}
+
+impl From<RunLog> for RunOut {
+    fn from(run: RunLog) -> Self {
+        Self {
+            id: run.id,
+            event_id: run.event,
+            subscription_id: run.subscription,
+            script_id: run.script,
+            script_version: run.script_version,
+            attempt: run.attempt,
+            replay: run.replay,
+            outcome: if run.error.is_some() { "failed" } else { "succeeded" },
+            error: run.error.map(ErrorOut::from),
+            started_at: run.started_at,
+            duration_ms: milliseconds(run.duration),
+            cpu_ms: milliseconds(run.cpu),
+            queued_ms: milliseconds(run.queued),
+            result: run.result.and_then(|text| RawValue::from_string(text).ok()),
+            logs: run.logs.into_iter().map(LogOut::from).collect(),
+            warnings: run.warnings,
+            emitted: run.emitted,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RunSearch {
+    pub subscription_id: Option<SubscriptionId>,
+    pub script_id: Option<ScriptId>,
+    pub event_id: Option<EventId>,
+    pub outcome: Option<RunOutcome>,
+    pub error_kind: Option<ErrorKind>,
+    /// Started at this time or later.
+    pub from: Option<String>,
+    /// Started before this time.
+    pub until: Option<String>,
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u64>,
+    pub cursor: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunOutcome {
+    Succeeded,
+    Failed,
+}
+
+/// Lists runs, the newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", operation_id = "list_runs", params(RunSearch), responses((status = 200, body = Page<RunOut>), Problems))]
+#[get("/runs")]
+async fn list(
+    _: Viewer,
+    runtime: Data<Runtime>,
+    search: Query<RunSearch>,
+) -> Result<Json<Page<RunOut>>, ApiError> {
+    let search = search.into_inner();
+    let limit = extract::limit(search.limit)?;
+    let filter = RunFilter {
+        subscription: search.subscription_id,
+        script: search.script_id,
+        event: search.event_id,
+        failed: search.outcome.map(|outcome| outcome == RunOutcome::Failed),
+        error_kind: search.error_kind,
+        from: extract::time("from", search.from.as_deref())?,
+        until: extract::time("until", search.until.as_deref())?,
+    };
+    let before = extract::cursor::<u64>(search.cursor.as_deref())?;
+    let runs = runtime.store().runs().page(&filter, before, limit + 1).await?;
+    Ok(Json(Page::of(runs, limit, |run| run.id.number().to_string(), RunOut::from)))
+}
+
+/// One run.
+#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", operation_id = "get_run", params(("id" = RunId, Path)), responses((status = 200, body = RunOut), Problems))]
+#[get("/runs/{id}")]
+async fn show(
+    _: Viewer,
+    runtime: Data<Runtime>,
+    id: Path<RunId>,
+) -> Result<Json<RunOut>, ApiError> {
+    let run = runtime.store().runs().find(*id).await?;
+    run.map(|run| Json(run.into())).ok_or_else(|| ApiError::not_found("run", *id))
+}

@@ -1,0 +1,21 @@
+//! Answers scripts: what a run asks beyond its lane, and what becomes of what it wrote.
+//!
+//! Lives on the core thread. `ledger` decides which reads still hold when a run ends, `run` answers
+//! one run's questions, `fetch` makes requests,
+//! `vault` keeps the secrets and `mask` hides them from those who read of runs.
+
+mod fetch;
+mod ledger;
+mod mask;
+mod run;
+mod vault;
+
+pub use self::fetch::NoHost;
+pub use self::vault::{SecretInfo, VaultError};
+pub(crate) use self::{
+    fetch::{AllowList, Fetcher, Reach},
+    ledger::{CommitError, Ledger, Quotas},
+    mask::Mask,
+    run::{Doors, Grants, ROOM_KIB, RunHost},
+    vault::Vault,
+};

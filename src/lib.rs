@@ -1,0 +1,15 @@
+//! Tripline: an event crosses the line, a script fires.
+
+pub mod actors;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod filter;
+mod host;
+pub mod runtime;
+pub mod sandbox;
+pub mod store;
+pub mod telemetry;
+
+pub use runtime::Runtime;

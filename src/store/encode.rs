@@ -1,0 +1,166 @@
+//! How domain values stand in columns: the words and packings that more than one table uses.
+
+use std::borrow::Cow;
+
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, LikeExpr, SimpleExpr};
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use super::journal::RowStatus;
+use crate::domain::{DataEncoding, Event, EventId, OnDead, Ordering};
+
+/// Databases count in signed numbers. Ours never come near the end of either.
+pub(super) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+pub(super) fn small(value: i64) -> u32 {
+    u32::try_from(unsigned(value)).unwrap_or(u32::MAX)
+}
+
+pub(super) fn micros(value: std::time::Duration) -> i64 {
+    i64::try_from(value.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Text without NUL, which PostgreSQL's `text` cannot hold; both databases store the same.
+///
+/// For what scripts write, such as error messages. What publishers send is refused at the door.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// JSON text of a list, or `None` for an empty one: most runs log nothing.
+pub(super) fn list<T: Serialize>(items: &[T]) -> Option<String> {
+    (!items.is_empty()).then(|| json(items))
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data has a JSON form")
+}
+
+pub(super) fn list_from<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Uids end to end, 16 bytes each; `None` for none.
+pub(super) fn uids(ids: &[EventId]) -> Option<Vec<u8>> {
+    (!ids.is_empty()).then(|| ids.iter().flat_map(|id| *id.0.as_bytes()).collect())
+}
+
+pub(super) fn uids_from(bytes: Option<&[u8]>) -> Vec<EventId> {
+    let (ids, _) = bytes.unwrap_or_default().as_chunks::<16>();
+    ids.iter().map(|id| EventId(Uuid::from_bytes(*id))).collect()
+}
+
+pub(super) const fn encoding(encoding: DataEncoding) -> i64 {
+    match encoding {
+        DataEncoding::Json => 0,
+        DataEncoding::Base64 => 1,
+        DataEncoding::Absent => 2,
+    }
+}
+
+pub(super) const fn encoding_from(code: i64) -> DataEncoding {
+    match code {
+        1 => DataEncoding::Base64,
+        2 => DataEncoding::Absent,
+        _ => DataEncoding::Json,
+    }
+}
+
+impl RowStatus {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Retrying => "retrying",
+            Self::Dying => "dying",
+            Self::Suspect => "suspect",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Retrying, Self::Dying, Self::Suspect]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
+pub(super) const fn ordering(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::Relaxed => "relaxed",
+        Ordering::Strict => "strict",
+    }
+}
+
+pub(super) const fn on_dead(on_dead: OnDead) -> &'static str {
+    match on_dead {
+        OnDead::Suspend => "suspend",
+        OnDead::Continue => "continue",
+    }
+}
+
+/// "This column contains that text, in any case", the text taken as it is.
+pub(super) fn contains(column: &str, text: &str) -> SimpleExpr {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for letter in text.to_lowercase().chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    // LIKE itself ignores case on SQLite and minds it on PostgreSQL.
+    Expr::expr(Func::lower(Expr::col(Alias::new(column)))).like(LikeExpr::new(pattern).escape('\\'))
+}
+
+/// CRC-32 over what makes an event: uid, source, type and payload, each with its length before it.
+pub(super) fn checksum(event: &Event) -> i64 {
+    let mut hasher = crc32fast::Hasher::new();
+    let parts: [&[u8]; 4] = [
+        event.uid.0.as_bytes(),
+        event.envelope.source.as_bytes(),
+        event.envelope.event_type.as_bytes(),
+        &event.data,
+    ];
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    i64::from(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_is_replaced_and_other_text_is_borrowed() {
+        assert_eq!(clean("a\0b"), "a\u{fffd}b");
+        assert!(matches!(clean("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn uids_come_back_in_order() {
+        let ids = [EventId::fresh(), EventId::fresh()];
+        assert_eq!(uids_from(uids(&ids).as_deref()), ids);
+        assert_eq!(uids(&[]), None);
+        assert_eq!(uids_from(None), []);
+    }
+
+    #[test]
+    fn every_status_has_its_own_word() {
+        for status in
+            [RowStatus::Pending, RowStatus::Retrying, RowStatus::Dying, RowStatus::Suspect]
+        {
+            assert_eq!(RowStatus::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(RowStatus::parse("lost"), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! Why the store did not do what it was asked.
+
+use sea_orm::{DbErr, SqlErr};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{what} {id} does not exist")]
+    NotFound { what: &'static str, id: String },
+    /// A name that must be unique is taken.
+    #[error("the name `{name}` is taken")]
+    NameTaken { name: String },
+    /// Something else still refers to it.
+    #[error("the script is in use by {subscriptions} subscriptions")]
+    InUse { subscriptions: u64 },
+    /// A dead letter in a state that does not allow this.
+    #[error("the letter is {status}")]
+    NotDead { status: &'static str },
+    /// It was changed since it was read: `If-Match` fails.
+    #[error("revision {expected} was expected, and it is {current} by now")]
+    Outdated { expected: u64, current: u64 },
+    #[error("the disk of the store is full")]
+    Full,
+    #[error("another process has taken the store over (epoch {ours} is not the current one)")]
+    Stale { ours: u64 },
+    /// A second process on one store.
+    #[error("{0}")]
+    Owned(String),
+    /// The store cannot be opened as it must be: not durable, newer schema, bad URL.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store failed: {0}")]
+    Database(DbErr),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        let text = error.to_string();
+        // SQLITE_FULL, and PostgreSQL's 53100 `disk_full`.
+        if text.contains("database or disk is full") || text.contains("No space left on device") {
+            return Self::Full;
+        }
+        Self::Database(error)
+    }
+}
+
+impl Error {
+    pub(super) fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+
+    pub(super) fn damaged(what: &str, id: impl std::fmt::Display) -> Self {
+        Self::Damaged(format!("{what} {id} cannot be read"))
+    }
+
+    /// Turns a violated unique constraint into "this name is taken".
+    pub(super) fn or_taken(error: DbErr, name: &str) -> Self {
+        match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => Self::NameTaken { name: name.to_owned() },
+            _ => error.into(),
+        }
+    }
+}

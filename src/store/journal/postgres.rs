@@ -1,0 +1,244 @@
+//! The journal on PostgreSQL: one connection, and one multi-row UNNEST statement a table.
+//!
+//! The trait blocks, the driver does not: the connection lives on a single-threaded runtime of its
+//! own, which only turns while a call waits for it.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
+use tokio::runtime::Runtime;
+
+use super::{
+    Commit, CommitError, EventKey, JournalState, JournalStore, KnownEvent,
+    postgres_rows::{self, classify, unknown},
+    statements,
+};
+use crate::{
+    domain::{EventId, Millis, Seq},
+    store::{encode, gate::Gate},
+};
+
+/// How long a claim waits for the sessions of a dead owner: the server ends them once it notices.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A server that does not answer for this long is a lost connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The owner's lock: one per schema of the database.
+pub(in crate::store) const TRY_LOCK: &str =
+    "SELECT pg_try_advisory_lock(1953655152, hashtext(current_schema()))";
+
+/// See the module. Connects when it claims the store.
+pub struct PostgresJournal {
+    options: PgConnectOptions,
+    gate: Gate,
+    runtime: Runtime,
+    connection: Option<PgConnection>,
+    epoch: u64,
+}
+
+impl PostgresJournal {
+    pub(in crate::store) fn new(options: PgConnectOptions, gate: Gate) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { options, gate, runtime, connection: None, epoch: 0 })
+    }
+
+    /// Runs `work` on the open connection, which is lost when the outcome is unknown.
+    fn with<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, CommitError>,
+    ) -> Result<T, CommitError> {
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or_else(|| CommitError::Unknown("the store is not open".into()))?;
+        let result = self.runtime.block_on(work(connection));
+        if matches!(result, Err(CommitError::Unknown(_) | CommitError::Stale { .. })) {
+            self.connection = None;
+        }
+        result
+    }
+
+    fn open(&self) -> Result<PgConnection, CommitError> {
+        self.runtime.block_on(async {
+            let connecting = PgConnection::connect_with(&self.options);
+            let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+                .await
+                .map_err(|_| CommitError::Unknown("PostgreSQL does not answer".into()))?
+                .map_err(unknown)?;
+            check_durability(&mut connection).await?;
+            lock(&mut connection).await?;
+            Ok(connection)
+        })
+    }
+}
+
+impl JournalStore for PostgresJournal {
+    fn claim(&mut self) -> Result<JournalState, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        self.connection = Some(self.open()?);
+        let state = self.with(async |connection| {
+            let mut transaction = connection.begin().await.map_err(unknown)?;
+            transaction.execute(statements::CLAIM).await.map_err(unknown)?;
+            let state = state(&mut transaction).await?;
+            transaction.commit().await.map_err(unknown)?;
+            Ok(state)
+        })?;
+        self.epoch = state.epoch;
+        gate.set_epoch(state.epoch);
+        Ok(state)
+    }
+
+    fn known(&mut self, keys: &[EventKey]) -> Result<Vec<Option<KnownEvent>>, CommitError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with(async |connection| {
+            let wanted: Vec<&[u8]> = keys.iter().map(|key| &key.key[..]).collect();
+            let rows = sqlx::query("SELECT key, uid, digest FROM event_keys WHERE key = ANY($1)")
+                .bind(wanted)
+                .fetch_all(connection)
+                .await
+                .map_err(unknown)?;
+            let mut found = std::collections::HashMap::with_capacity(rows.len());
+            for row in rows {
+                let key: Vec<u8> = row.try_get(0).map_err(unknown)?;
+                let digest: Vec<u8> = row.try_get(2).map_err(unknown)?;
+                let digest = digest
+                    .try_into()
+                    .map_err(|_| CommitError::Unknown("a stored digest is damaged".into()))?;
+                found.insert(
+                    key,
+                    KnownEvent { uid: EventId(row.try_get(1).map_err(unknown)?), digest },
+                );
+            }
+            Ok(keys.iter().map(|key| found.get(&key.key[..]).copied()).collect())
+        })
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
+        super::check_text(commit)?;
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let epoch = self.epoch;
+        self.with(async |connection| {
+            let mut transaction = connection.begin().await.map_err(unknown)?;
+            match write(&mut transaction, epoch, commit).await {
+                Ok(()) => transaction.commit().await.map_err(unknown),
+                Err(cause) => match transaction.rollback().await {
+                    Ok(()) => Err(cause),
+                    Err(error) => Err(CommitError::Unknown(format!("{cause}; and then {error}"))),
+                },
+            }
+        })
+    }
+
+    fn reopen(&mut self) -> Result<JournalState, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        self.connection = None;
+        self.connection = Some(self.open()?);
+        let epoch = self.epoch;
+        self.with(async |connection| {
+            let state = state(connection).await?;
+            if state.epoch == epoch { Ok(state) } else { Err(CommitError::Stale { ours: epoch }) }
+        })
+    }
+
+    fn release(&mut self) -> Result<(), CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let epoch = self.epoch;
+        self.with(async |connection| {
+            let released = sqlx::query(statements::RELEASE)
+                .bind(encode::int(epoch))
+                .execute(connection)
+                .await
+                .map_err(unknown)?;
+            match released.rows_affected() {
+                0 => Err(CommitError::Stale { ours: epoch }),
+                _ => Ok(()),
+            }
+        })?;
+        if let Some(connection) = self.connection.take() {
+            // Ends the session, and with it the lock, before this returns.
+            self.runtime.block_on(connection.close()).map_err(unknown)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a server that acknowledges before its disk has it.
+///
+/// `local` waits for our server's disk and not for its replicas', which is all we promise.
+pub(in crate::store) async fn check_durability(
+    connection: &mut PgConnection,
+) -> Result<(), CommitError> {
+    for name in ["synchronous_commit", "fsync", "full_page_writes"] {
+        let value: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(name)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(unknown)?;
+        if value == "off" {
+            return Err(CommitError::Unknown(format!(
+                "PostgreSQL's {name} is off: what it acknowledges may be lost"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the owner's lock, which lives as long as the session.
+pub(in crate::store) async fn lock(connection: &mut PgConnection) -> Result<(), CommitError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let locked: bool =
+            sqlx::query_scalar(TRY_LOCK).fetch_one(&mut *connection).await.map_err(unknown)?;
+        if locked {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(CommitError::Unknown(
+                "the database is in use by another process: one store has one server".into(),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn state(connection: &mut PgConnection) -> Result<JournalState, CommitError> {
+    let row = sqlx::query(statements::STATE).fetch_one(connection).await.map_err(unknown)?;
+    let number = |index: usize| row.try_get::<i64, _>(index).map_err(unknown);
+    Ok(JournalState {
+        epoch: encode::unsigned(number(0)?),
+        batch: encode::unsigned(number(1)?),
+        seq: Seq(encode::unsigned(number(2)?)),
+        run: encode::unsigned(number(3)?),
+        watermark: Seq(encode::unsigned(number(4)?)),
+        accepted_at: Millis(number(5)?),
+        unclean_stops: encode::small(number(6)?),
+    })
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    epoch: u64,
+    commit: &Commit,
+) -> Result<(), CommitError> {
+    let moved = sqlx::query(statements::ADVANCE)
+        .bind(encode::int(commit.batch))
+        .bind(encode::int(commit.seq.0))
+        .bind(encode::int(commit.run))
+        .bind(encode::int(commit.watermark.0))
+        .bind(commit.accepted_at.0)
+        .bind(commit.recovered)
+        .bind(encode::int(epoch))
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| classify(&error))?;
+    if moved.rows_affected() != 1 {
+        return Err(super::out_of_step(&state(connection).await?, epoch, commit));
+    }
+    postgres_rows::write(connection, commit).await
+}

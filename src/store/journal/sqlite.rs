@@ -1,0 +1,638 @@
+//! The journal on SQLite: one connection of its own, prepared statements, WAL, `synchronous=FULL`.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, TransactionBehavior, params};
+use uuid::Uuid;
+
+use super::{
+    Commit, CommitError, DeliveryRow, EventKey, JournalState, JournalStore, KnownEvent, Scheduled,
+    SubscriptionChange, statements,
+};
+use crate::{
+    domain::{
+        Definition, Event, EventId, Millis, RunLog, Seq, SubscriptionId,
+        kv::{self, Stored},
+    },
+    store::{encode, gate::Gate, owner::OwnerLock},
+};
+
+/// WAL pages after which a commit also checkpoints: 40 MiB, so that the file stays bounded and
+/// pages that many commits touch (the last leaf of each index) are written back once for all.
+const CHECKPOINT_PAGES: i32 = 10_000;
+/// WAL pages that are worth a checkpoint when nothing else is to be done.
+const IDLE_PAGES: i32 = 250;
+
+thread_local! {
+    /// Pages in the WAL after the last commit of this thread's journal; SQLite's hook takes no state.
+    static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+/// See the module. Opens its connection when it claims the store.
+pub struct SqliteJournal {
+    path: PathBuf,
+    lock: Arc<OwnerLock>,
+    gate: Gate,
+    connection: Option<Connection>,
+    epoch: u64,
+}
+
+impl SqliteJournal {
+    pub(in crate::store) fn new(path: &Path, lock: Arc<OwnerLock>, gate: Gate) -> Self {
+        Self { path: path.to_owned(), lock, gate, connection: None, epoch: 0 }
+    }
+
+    fn connection(&self) -> Result<&Connection, CommitError> {
+        self.connection.as_ref().ok_or_else(|| CommitError::Unknown("the store is not open".into()))
+    }
+
+    /// Writes back what the WAL holds, as far as readers allow.
+    fn checkpoint(&self, mode: &str) -> Result<(), CommitError> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.connection()?.query_row(&sql, [], |_| Ok(())).map_err(unknown)?;
+        WAL_PAGES.set(0);
+        Ok(())
+    }
+}
+
+impl JournalStore for SqliteJournal {
+    fn claim(&mut self) -> Result<JournalState, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let mut connection = open(&self.path)?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(unknown)?;
+        transaction.execute(statements::CLAIM, []).map_err(unknown)?;
+        let state = state(&transaction)?;
+        transaction.commit().map_err(unknown)?;
+        self.connection = Some(connection);
+        self.epoch = state.epoch;
+        gate.set_epoch(state.epoch);
+        Ok(state)
+    }
+
+    fn known(&mut self, keys: &[EventKey]) -> Result<Vec<Option<KnownEvent>>, CommitError> {
+        let connection = self.connection()?;
+        let look_up = || {
+            // One read transaction, so that the file is locked once and not once a key.
+            let transaction = connection.unchecked_transaction()?;
+            let mut select =
+                transaction.prepare_cached("SELECT uid, digest FROM event_keys WHERE key = ?1")?;
+            keys.iter()
+                .map(|key| {
+                    let found = |row: &rusqlite::Row| {
+                        let uid = EventId(Uuid::from_bytes(row.get(0)?));
+                        Ok(KnownEvent { uid, digest: row.get(1)? })
+                    };
+                    select.query_row([&key.key], found).optional()
+                })
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        look_up().map_err(unknown)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
+        super::check_text(commit)?;
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let result = write_and_commit(self.connection()?, self.epoch, commit);
+        if matches!(result, Err(CommitError::Unknown(_) | CommitError::Stale { .. })) {
+            // What its page cache holds is not to be trusted any more.
+            self.connection = None;
+        }
+        result?;
+        if WAL_PAGES.get() >= CHECKPOINT_PAGES {
+            // The commit itself stands, whatever becomes of the checkpoint.
+            if let Err(error) = self.checkpoint("PASSIVE") {
+                tracing::warn!(%error, "the write-ahead log could not be written back");
+            }
+        }
+        Ok(())
+    }
+
+    fn tidy(&mut self) -> Result<(), CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        if WAL_PAGES.get() >= IDLE_PAGES { self.checkpoint("PASSIVE") } else { Ok(()) }
+    }
+
+    fn reopen(&mut self) -> Result<JournalState, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        self.connection = None;
+        let connection = open(&self.path)?;
+        settle_log(&connection)?;
+        let state = state(&connection)?;
+        if state.epoch != self.epoch {
+            return Err(CommitError::Stale { ours: self.epoch });
+        }
+        self.connection = Some(connection);
+        Ok(state)
+    }
+
+    fn release(&mut self) -> Result<(), CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let epoch = encode::int(self.epoch);
+        let released = self.connection()?.execute(statements::RELEASE, [epoch]).map_err(unknown)?;
+        if released == 0 {
+            return Err(CommitError::Stale { ours: self.epoch });
+        }
+        self.checkpoint("TRUNCATE")?;
+        self.connection = None;
+        self.lock.give_up();
+        Ok(())
+    }
+}
+
+/// Creates the file if need be, with what can only be chosen then.
+pub(in crate::store) fn create(path: &Path) -> Result<(), CommitError> {
+    let connection = Connection::open(path).map_err(unknown)?;
+    // Both only take effect before the first table and before WAL.
+    connection.pragma_update(None, "page_size", 4096).map_err(unknown)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(unknown)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(unknown)?;
+    check_pragma(&connection, "auto_vacuum", "2")
+}
+
+/// Opens the file once and looks whether it is what the store needs.
+pub(in crate::store) fn check(path: &Path) -> Result<(), CommitError> {
+    open(path).map(drop)
+}
+
+fn open(path: &Path) -> Result<Connection, CommitError> {
+    let connection = Connection::open(path).map_err(unknown)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    for (name, value) in [
+        // The pool may be in the middle of a rollback that nobody awaited.
+        ("busy_timeout", "5000"),
+        ("synchronous", "FULL"),
+        ("foreign_keys", "ON"),
+        ("temp_store", "MEMORY"),
+        // In KiB when negative. Keys land anywhere in their table: this keeps it in memory.
+        ("cache_size", "-32768"),
+        ("wal_autocheckpoint", "0"),
+    ] {
+        connection
+            .pragma_update_and_check(None, name, value, |_| Ok(()))
+            .optional()
+            .map_err(unknown)?;
+    }
+    for (name, expected) in super::super::SQLITE_PRAGMAS {
+        check_pragma(&connection, name, expected)?;
+    }
+    // After `wal_autocheckpoint`, which is a hook too.
+    connection.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
+    Ok(connection)
+}
+
+/// Moves all of the write-ahead log into the database, and empties it. After a sync that failed nobody
+/// knows what of the log is on disk, though the cache shows it whole: what this writes and syncs anew
+/// may be trusted.
+fn settle_log(connection: &Connection) -> Result<(), CommitError> {
+    let busy: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(unknown)?;
+    if busy {
+        return Err(CommitError::Unknown("the write-ahead log is being read".into()));
+    }
+    WAL_PAGES.set(0);
+    Ok(())
+}
+
+fn check_pragma(connection: &Connection, name: &str, expected: &str) -> Result<(), CommitError> {
+    let found: String = connection
+        .pragma_query_value(None, name, |row| {
+            row.get_ref(0).map(|value| match value {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => other.as_str().unwrap_or("?").to_owned(),
+            })
+        })
+        .map_err(unknown)?;
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(CommitError::Unknown(format!("SQLite's {name} is {found}, not {expected}")))
+}
+
+fn state(connection: &Connection) -> Result<JournalState, CommitError> {
+    connection
+        .query_row(statements::STATE, [], |row| {
+            Ok(JournalState {
+                epoch: encode::unsigned(row.get(0)?),
+                batch: encode::unsigned(row.get(1)?),
+                seq: Seq(encode::unsigned(row.get(2)?)),
+                run: encode::unsigned(row.get(3)?),
+                watermark: Seq(encode::unsigned(row.get(4)?)),
+                accepted_at: Millis(row.get(5)?),
+                unclean_stops: encode::small(row.get(6)?),
+            })
+        })
+        .map_err(unknown)
+}
+
+fn write_and_commit(
+    connection: &Connection,
+    epoch: u64,
+    commit: &Commit,
+) -> Result<(), CommitError> {
+    let written = Rows { connection, at: commit.at }.write(epoch, commit);
+    let failed_at_commit = match written {
+        Ok(()) => match connection.prepare_cached("COMMIT").and_then(|mut sql| sql.execute([])) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        },
+        Err(error) => return Err(roll_back(connection, error)),
+    };
+    // Only a full disk says for certain that the commit record was not written.
+    Err(match classify(&failed_at_commit) {
+        CommitError::Full => roll_back(connection, CommitError::Full),
+        _ => unknown(failed_at_commit),
+    })
+}
+
+/// Ends the transaction. An error that leaves it open makes the outcome unknown.
+fn roll_back(connection: &Connection, cause: CommitError) -> CommitError {
+    // Some errors roll back by themselves.
+    if connection.is_autocommit() {
+        return cause;
+    }
+    match connection.execute_batch("ROLLBACK") {
+        Ok(()) => cause,
+        Err(error) => CommitError::Unknown(format!("{cause}; and the rollback failed: {error}")),
+    }
+}
+
+/// What a failing statement means. Nothing was written in any case but `Unknown`.
+fn classify(error: &rusqlite::Error) -> CommitError {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) => match code.code {
+            ErrorCode::DiskFull => CommitError::Full,
+            ErrorCode::ConstraintViolation
+            | ErrorCode::TooBig
+            | ErrorCode::TypeMismatch
+            | ErrorCode::ParameterOutOfRange => CommitError::Statement(error.to_string()),
+            _ => CommitError::Unknown(error.to_string()),
+        },
+        rusqlite::Error::ToSqlConversionFailure(_) => CommitError::Statement(error.to_string()),
+        _ => CommitError::Unknown(error.to_string()),
+    }
+}
+
+fn unknown(error: rusqlite::Error) -> CommitError {
+    match classify(&error) {
+        CommitError::Full => CommitError::Full,
+        _ => CommitError::Unknown(error.to_string()),
+    }
+}
+
+/// The rows of one commit, a table at a time.
+struct Rows<'a> {
+    connection: &'a Connection,
+    at: Millis,
+}
+
+impl Rows<'_> {
+    fn write(&self, epoch: u64, commit: &Commit) -> Result<(), CommitError> {
+        self.run("BEGIN IMMEDIATE", [])?;
+        self.advance(epoch, commit)?;
+        for change in &commit.changes {
+            self.change(change)?;
+        }
+        for event in &commit.events {
+            self.event(event)?;
+        }
+        // Their tree is the only one that is not filled from left to right: in order, neighbours find
+        // their page where the one before left it.
+        let mut keys: Vec<_> = commit.keys.iter().collect();
+        keys.sort_unstable_by_key(|(key, _)| key.key);
+        for (key, index) in keys {
+            let event = &commit.events[*index];
+            let row = params![key.key, event.uid.0.as_bytes(), key.digest, event.accepted_at.0];
+            self.run(statements::KEY, row)?;
+        }
+        self.outcomes(commit)?;
+        for (run, emitted) in &commit.runs {
+            self.kept_run(run, emitted)?;
+        }
+        for row in &commit.rows {
+            self.delivery(row)?;
+        }
+        for id in &commit.rows_done {
+            self.run("DELETE FROM deliveries WHERE id = ?1", [id.0.as_bytes()])?;
+        }
+        for emit in &commit.scheduled {
+            self.scheduled(emit)?;
+        }
+        for id in &commit.scheduled_done {
+            self.run("DELETE FROM scheduled WHERE id = ?1", [id.0.as_bytes()])?;
+        }
+        for (id, cursor) in &commit.cursors {
+            let cursor = cursor.map(|seq| encode::int(seq.0));
+            self.run(statements::CURSOR, params![id.0.as_bytes(), cursor])?;
+        }
+        self.keys(&commit.kv)?;
+        for id in &commit.letters_replayed {
+            self.run(statements::LETTER_REPLAYED, [id.0.as_bytes()])?;
+        }
+        // Last, for a commit may change a subscription and then delete it. Its deliveries are settled
+        // by requests of their own.
+        for change in &commit.changes {
+            if let SubscriptionChange::Delete { id, .. } = change {
+                self.delete_subscription(*id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, sql: &str, params: impl Params) -> Result<usize, CommitError> {
+        let mut statement =
+            self.connection.prepare_cached(sql).map_err(|error| classify(&error))?;
+        statement.execute(params).map_err(|error| classify(&error))
+    }
+
+    fn advance(&self, epoch: u64, commit: &Commit) -> Result<(), CommitError> {
+        let moved = self.run(
+            statements::ADVANCE,
+            params![
+                encode::int(commit.batch),
+                encode::int(commit.seq.0),
+                encode::int(commit.run),
+                encode::int(commit.watermark.0),
+                commit.accepted_at.0,
+                commit.recovered,
+                encode::int(epoch),
+            ],
+        )?;
+        if moved == 1 {
+            return Ok(());
+        }
+        Err(super::out_of_step(&state(self.connection)?, epoch, commit))
+    }
+
+    fn event(&self, event: &Event) -> Result<(), CommitError> {
+        let envelope = &event.envelope;
+        self.run(
+            statements::EVENT,
+            params![
+                encode::int(event.seq.0),
+                event.uid.0.as_bytes(),
+                envelope.id.as_deref(),
+                &*envelope.source,
+                &*envelope.event_type,
+                envelope.subject.as_deref(),
+                envelope.time.as_deref(),
+                envelope.datacontenttype.as_deref(),
+                envelope.dataschema.as_deref(),
+                envelope.extensions.as_deref(),
+                encode::encoding(envelope.encoding),
+                &*event.data,
+                event.accepted_at.0,
+                event.lineage.cause.map(|cause| cause.event.0.into_bytes()),
+                event.lineage.cause.map(|cause| cause.subscription.0.into_bytes()),
+                event.lineage.hop,
+                encode::int(event.lineage.spread),
+                encode::checksum(event),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn outcomes(&self, commit: &Commit) -> Result<(), CommitError> {
+        let Some(block) = &commit.block else { return Ok(()) };
+        let batch = encode::int(commit.batch);
+        self.run(
+            statements::BLOCK,
+            params![
+                batch,
+                self.at.0,
+                block.count,
+                block.bytes,
+                encode::int(commit.seq.0),
+                encode::int(commit.watermark.0),
+            ],
+        )?;
+        for late in &commit.late {
+            self.run(
+                statements::LATE,
+                params![
+                    late.subscription.0.as_bytes(),
+                    encode::int(late.max_seq.0),
+                    batch,
+                    encode::int(late.min_seq.0),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn kept_run(&self, run: &RunLog, emitted: &[EventId]) -> Result<(), CommitError> {
+        let error = run.error.as_ref();
+        self.run(
+            statements::RUN,
+            params![
+                encode::int(run.id.number()),
+                run.id.0.as_bytes(),
+                run.event.0.as_bytes(),
+                encode::int(run.seq.0),
+                run.subscription.0.as_bytes(),
+                run.script.0.as_bytes(),
+                run.script_version,
+                run.attempt,
+                run.replay,
+                error.is_some(),
+                error.map(|error| error.kind.as_str()),
+                error.map(|error| encode::clean(&error.message)),
+                error.and_then(|error| error.stack.as_deref()).map(encode::clean),
+                run.result.as_deref().map(encode::clean),
+                encode::list(&run.logs),
+                encode::list(&run.warnings),
+                run.started_at.0,
+                encode::micros(run.duration),
+                encode::micros(run.cpu),
+                encode::micros(run.queued),
+                encode::uids(emitted),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn delivery(&self, row: &DeliveryRow) -> Result<(), CommitError> {
+        let error = row.error.as_ref();
+        self.run(
+            statements::DELIVERY,
+            params![
+                row.id.0.as_bytes(),
+                row.event.0.as_bytes(),
+                encode::int(row.seq.0),
+                row.subscription.0.as_bytes(),
+                row.status.as_str(),
+                row.attempts,
+                row.next_at.0,
+                error.map(|error| error.kind.as_str()),
+                error.map(|error| encode::clean(&error.message)),
+                error.and_then(|error| error.stack.as_deref()).map(encode::clean),
+                row.first_failed_at.map(|at| at.0),
+                row.script_version,
+                row.letter.map(|letter| letter.0.into_bytes()),
+                row.replay,
+                row.data.as_deref(),
+                row.pinned_version,
+                row.crashes_alone,
+                row.bulk.map(|bulk| bulk.0.into_bytes()),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn scheduled(&self, emit: &Scheduled) -> Result<(), CommitError> {
+        let envelope = &emit.event.envelope;
+        let lineage = &emit.event.lineage;
+        self.run(
+            statements::SCHEDULED,
+            params![
+                emit.id.0.as_bytes(),
+                emit.due_at.0,
+                emit.created_at.0,
+                envelope.id.as_deref(),
+                &*envelope.source,
+                &*envelope.event_type,
+                envelope.subject.as_deref(),
+                envelope.time.as_deref(),
+                envelope.datacontenttype.as_deref(),
+                envelope.dataschema.as_deref(),
+                envelope.extensions.as_deref(),
+                encode::encoding(envelope.encoding),
+                &*emit.event.data,
+                lineage.cause.map(|cause| cause.event.0.into_bytes()),
+                lineage.cause.map(|cause| cause.subscription.0.into_bytes()),
+                lineage.hop,
+                encode::int(lineage.spread),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn keys(&self, changes: &[kv::Change]) -> Result<(), CommitError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut before = HashMap::new();
+        for change in changes {
+            let at = (change.namespace.to_string(), change.key.clone());
+            let mut size = self
+                .connection
+                .prepare_cached(statements::KV_SIZE)
+                .map_err(|error| classify(&error))?;
+            let found = size.query_row(params![at.0, at.1], |row| row.get(0)).optional();
+            if let Some(bytes) = found.map_err(|error| classify(&error))? {
+                before.insert(at, bytes);
+            }
+        }
+        for kv::Change { namespace, key, value } in changes {
+            let namespace = namespace.to_string();
+            match value {
+                Some(Stored { value, expires_at }) => {
+                    let until = expires_at.map(|at| at.0);
+                    let row = params![namespace, key, &**value, until, self.at.0];
+                    self.run(statements::KV_SET, row)?;
+                }
+                None => {
+                    self.run(statements::KV_REMOVE, params![namespace, key])?;
+                }
+            }
+        }
+        for (namespace, grown) in super::growth(changes, &before) {
+            self.run(statements::KV_SPACE, params![namespace, grown.keys, grown.bytes])?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: &SubscriptionChange) -> Result<(), CommitError> {
+        match change {
+            SubscriptionChange::Create { id, name, definition, paused, from, cursor, at } => {
+                let text = super::DefinitionText::of(definition);
+                self.run(
+                    statements::SUBSCRIPTION_CREATE,
+                    params![
+                        id.0.as_bytes(),
+                        name,
+                        definition.script.0.as_bytes(),
+                        definition.script_version,
+                        definition.event_type.as_str(),
+                        definition.filter,
+                        definition.is_active,
+                        text.retry_policy,
+                        definition.concurrency,
+                        encode::ordering(definition.ordering),
+                        definition.ordering_key,
+                        encode::on_dead(definition.on_dead),
+                        text.limits,
+                        encode::int(from.0),
+                        paused,
+                        cursor.map(|seq| encode::int(seq.0)),
+                        at.0,
+                    ],
+                )?;
+                self.definition(*id, definition, *from, &text)
+            }
+            SubscriptionChange::Update { id, name, definition, from, at } => {
+                let text = super::DefinitionText::of(definition);
+                let changed = self.run(
+                    statements::SUBSCRIPTION_UPDATE,
+                    params![
+                        id.0.as_bytes(),
+                        name,
+                        definition.script.0.as_bytes(),
+                        definition.script_version,
+                        definition.event_type.as_str(),
+                        definition.filter,
+                        definition.is_active,
+                        text.retry_policy,
+                        definition.concurrency,
+                        encode::ordering(definition.ordering),
+                        definition.ordering_key,
+                        encode::on_dead(definition.on_dead),
+                        text.limits,
+                        encode::int(from.0),
+                        at.0,
+                    ],
+                )?;
+                super::must_exist(*id, changed as u64)?;
+                self.definition(*id, definition, *from, &text)
+            }
+            SubscriptionChange::State { id, paused, suspended, at } => {
+                let suspended = suspended.as_deref().map(encode::clean);
+                let row = params![id.0.as_bytes(), paused, suspended, at.0];
+                super::must_exist(*id, self.run(statements::SUBSCRIPTION_STATE, row)? as u64)
+            }
+            SubscriptionChange::Delete { .. } => Ok(()),
+        }
+    }
+
+    fn definition(
+        &self,
+        id: SubscriptionId,
+        definition: &Definition,
+        from: Seq,
+        text: &super::DefinitionText,
+    ) -> Result<(), CommitError> {
+        let script = definition.script.0.as_bytes();
+        let row = params![id.0.as_bytes(), encode::int(from.0), script, text.whole];
+        self.run(statements::DEFINITION, row).map(drop)
+    }
+
+    fn delete_subscription(&self, id: SubscriptionId) -> Result<(), CommitError> {
+        let deleted = self.run("DELETE FROM subscriptions WHERE id = ?1", [id.0.as_bytes()])?;
+        super::must_exist(id, deleted as u64)
+    }
+}

@@ -1,0 +1,189 @@
+//! Opening a store: which database, its durability checked, its schema brought up to date.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use migration::Migrator;
+use sea_orm::{
+    ActiveValue::Set,
+    DatabaseConnection, EntityTrait, SqlxPostgresConnector, SqlxSqliteConnector,
+    sqlx::{
+        self, ConnectOptions, Connection, PgConnection, Row,
+        postgres::{PgConnectOptions, PgPoolOptions},
+        sqlite::{
+            SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+            SqliteSynchronous,
+        },
+    },
+};
+use sea_orm_migration::MigratorTrait;
+use uuid::Uuid;
+
+use super::{
+    Error, Gate, SQLITE_PRAGMAS, Store,
+    journal::{JournalStore, postgres, sqlite},
+    owner::OwnerLock,
+};
+use crate::domain::Millis;
+
+/// Readers at once on SQLite. Writers pass the gate, so one of them is never idle in a queue.
+const SQLITE_CONNECTIONS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 8;
+
+impl Store {
+    /// Opens `sqlite://path/to.db` (created if need be, its folder too) or `postgres://…`.
+    ///
+    /// On SQLite this takes the owner's lock; on PostgreSQL the journal does when it claims.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] when another process has the store, [`Error::Refused`] when it would not
+    /// be durable, when its schema is newer than this program, or when the URL names neither.
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            open_sqlite(Path::new(path)).await
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            open_postgres(url).await
+        } else {
+            let scheme = url.split("://").next().unwrap_or_default();
+            Err(Error::Refused(format!(
+                "storage.url: expected sqlite://path or postgres://…, found `{scheme}://`"
+            )))
+        }
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Store, Error> {
+    if path.as_os_str().is_empty() || path.to_string_lossy().starts_with(":memory:") {
+        return Err(Error::Refused("storage.url: expected a path after sqlite://".into()));
+    }
+    let refused = |what: &str, error: &dyn std::fmt::Display| {
+        Error::Refused(format!("{what} {}: {error}", path.display()))
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| refused("cannot create the folder of", &error))?;
+    }
+    let lock = Arc::new(OwnerLock::take(path)?);
+    if !path.exists() || path.metadata().is_ok_and(|file| file.len() == 0) {
+        sqlite::create(path).map_err(|error| refused("cannot create", &error))?;
+    }
+    // The pool would try again until its time is up, and then not say why.
+    sqlite::check(path).map_err(|error| refused("cannot open", &error))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        // The journal alone checkpoints.
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new()
+        .max_connections(SQLITE_CONNECTIONS)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(30))
+        .after_connect(|connection, _| Box::pin(check_pragmas(connection)))
+        .connect_with(options)
+        .await
+        .map_err(|error| refused("cannot open", &error))?;
+    let connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+    prepare(&connection).await?;
+    let gate = Gate::default();
+    let journal = sqlite::SqliteJournal::new(path, lock, gate.clone());
+    Ok(Store::new(connection, gate, Box::new(journal), Some(path.to_owned())))
+}
+
+/// Refuses a connection that would lose what it acknowledged.
+async fn check_pragmas(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    for (name, expected) in SQLITE_PRAGMAS {
+        let sql = sqlx::AssertSqlSafe(format!("PRAGMA {name}"));
+        let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
+        let found = match row.try_get_unchecked::<i64, _>(0) {
+            Ok(number) if name != "journal_mode" => number.to_string(),
+            _ => row.try_get_unchecked::<String, _>(0)?,
+        };
+        if !found.eq_ignore_ascii_case(expected) {
+            return Err(sqlx::Error::Configuration(
+                format!("SQLite's {name} is {found}, not {expected}").into(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn open_postgres(url: &str) -> Result<Store, Error> {
+    let refused = |error: &dyn std::fmt::Display| {
+        Error::Refused(format!("cannot open the database: {error}"))
+    };
+    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| refused(&error))?;
+    let options = options.application_name("tripline").disable_statement_logging();
+    let mut owner = PgConnection::connect_with(&options).await.map_err(|error| refused(&error))?;
+    postgres::check_durability(&mut owner).await.map_err(|error| refused(&error))?;
+    // Nobody may be at work on a schema that is about to change.
+    postgres::lock(&mut owner).await.map_err(|error| Error::Owned(error.to_string()))?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(Duration::from_secs(30))
+        .connect_with(options.clone())
+        .await
+        .map_err(|error| refused(&error))?;
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+    prepare(&connection).await?;
+    // The journal takes the lock again when it claims, on the connection that it keeps.
+    owner.close().await.map_err(|error| refused(&error))?;
+    let gate = Gate::default();
+    let journal =
+        postgres::PostgresJournal::new(options, gate.clone()).map_err(|error| refused(&error))?;
+    Ok(Store::new(connection, gate, Box::new(journal), None))
+}
+
+/// Brings the schema up to date and sees to the journal's row.
+async fn prepare(connection: &DatabaseConnection) -> Result<(), Error> {
+    let known: Vec<String> =
+        Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+    // Creates the table of steps if need be; must come before `up`, which says the same less well.
+    Migrator::install(connection).await?;
+    let applied = Migrator::get_migration_models(connection).await?;
+    if let Some(newer) = applied.iter().find(|step| !known.contains(&step.version)) {
+        return Err(Error::Refused(format!(
+            "the store was written by a newer version of this program (schema step `{}` is unknown \
+             to {}): upgrade, or restore the backup from before",
+            newer.version,
+            env!("CARGO_PKG_VERSION"),
+        )));
+    }
+    Migrator::up(connection, None).await?;
+    if entity::journal_state::Entity::find().one(connection).await?.is_none() {
+        let row = entity::journal_state::ActiveModel {
+            id: Set(1),
+            store: Set(Uuid::now_v7()),
+            created_at: Set(Millis::now().0),
+            epoch: Set(0),
+            batch: Set(0),
+            seq: Set(0),
+            run: Set(0),
+            watermark: Set(0),
+            accepted_at: Set(0),
+            clean: Set(true),
+            unclean_stops: Set(0),
+        };
+        entity::journal_state::Entity::insert(row).exec_without_returning(connection).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    fn new(
+        connection: DatabaseConnection,
+        gate: Gate,
+        journal: Box<dyn JournalStore>,
+        path: Option<PathBuf>,
+    ) -> Self {
+        let journal = Arc::new(Mutex::new(Some(journal)));
+        Self { connection, gate, journal, path, retained: Arc::default() }
+    }
+}

@@ -1,0 +1,152 @@
+//! How much the store holds, and how it keeps it.
+
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+
+use super::{Error, Store, encode};
+
+/// What the store takes on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `sqlite` or `postgres`.
+    pub kind: &'static str,
+    /// When a commit is durable: SQLite's `synchronous`, PostgreSQL's `synchronous_commit`.
+    pub synchronous: String,
+    pub bytes: u64,
+    /// Of the write-ahead log beside the SQLite file.
+    pub wal_bytes: Option<u64>,
+    pub tables: Vec<TableSize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    pub name: String,
+    /// An estimate for large tables.
+    pub rows: u64,
+    /// With its indexes. `None` where finding out would read a large file whole.
+    pub bytes: Option<u64>,
+}
+
+const TABLES: [&str; 21] = [
+    "events",
+    "event_keys",
+    "outcome_blocks",
+    "outcome_late",
+    "runs",
+    "deliveries",
+    "scheduled",
+    "dead_letters",
+    "bulk_operations",
+    "scripts",
+    "script_versions",
+    "subscriptions",
+    "subscription_definitions",
+    "tokens",
+    "sessions",
+    "audit",
+    "journal_state",
+    "kv",
+    "kv_spaces",
+    "secrets",
+    "seaql_migrations",
+];
+
+/// Files up to this size are read whole to tell how much each table takes.
+const READ_WHOLE_BYTES: u64 = 64 << 20;
+/// Rows that are counted one by one in tables without a number to go by.
+const COUNTED_ROWS: u64 = 200_000;
+
+impl Store {
+    /// What each table takes. Reads some megabytes at most.
+    pub async fn storage(&self) -> Result<Storage, Error> {
+        match self.connection.get_database_backend() {
+            DbBackend::Postgres => self.postgres_storage().await,
+            _ => self.sqlite_storage().await,
+        }
+    }
+
+    async fn sqlite_storage(&self) -> Result<Storage, Error> {
+        let bytes = self
+            .number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+            .await?;
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for name in TABLES {
+            let rows = match name {
+                // Numbered without gaps but for what retention leaves.
+                "events" => "SELECT COALESCE(MAX(seq) - MIN(seq) + 1, 0) FROM (SELECT MAX(seq) AS seq FROM events UNION ALL SELECT MIN(seq) FROM events)".into(),
+                "runs" => "SELECT COALESCE(MAX(number) - MIN(number) + 1, 0) FROM (SELECT MAX(number) AS number FROM runs UNION ALL SELECT MIN(number) FROM runs)".into(),
+                _ => format!("SELECT COUNT(*) FROM (SELECT 1 FROM {name} LIMIT {COUNTED_ROWS})"),
+            };
+            let size = format!(
+                "SELECT COALESCE(SUM(pgsize), 0) FROM dbstat WHERE aggregate = TRUE AND name IN \
+                 (SELECT name FROM sqlite_schema WHERE tbl_name = '{name}')"
+            );
+            tables.push(TableSize {
+                name: name.to_owned(),
+                rows: self.number(&rows).await?,
+                bytes: if bytes <= READ_WHOLE_BYTES {
+                    Some(self.number(&size).await?)
+                } else {
+                    None
+                },
+            });
+        }
+        let wal = self.path.as_ref().map(|path| {
+            let mut wal = path.as_os_str().to_owned();
+            wal.push("-wal");
+            std::fs::metadata(wal).map_or(0, |file| file.len())
+        });
+        Ok(Storage {
+            kind: "sqlite",
+            synchronous: self.synchronous().await?,
+            bytes,
+            wal_bytes: wal,
+            tables,
+        })
+    }
+
+    /// When a commit is durable: SQLite's `synchronous`, PostgreSQL's `synchronous_commit`.
+    pub async fn synchronous(&self) -> Result<String, Error> {
+        if self.connection.get_database_backend() == DbBackend::Sqlite {
+            let level = self.number("SELECT synchronous FROM pragma_synchronous").await?;
+            let names = ["off", "normal", "full", "extra"];
+            let name = usize::try_from(level).ok().and_then(|level| names.get(level));
+            return Ok(name.map_or_else(|| level.to_string(), |&name| name.to_owned()));
+        }
+        let level = self.query("SELECT current_setting('synchronous_commit')").await?;
+        Ok(level.first().map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn postgres_storage(&self) -> Result<Storage, Error> {
+        let sql = "SELECT c.relname::text, GREATEST(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)::bigint \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = current_schema() AND c.relkind = 'r'";
+        let found = self.query(sql).await?;
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for name in TABLES {
+            let Some(row) = found.iter().find(|row| {
+                row.try_get_by_index::<String>(0).is_ok_and(|relation| relation == name)
+            }) else {
+                continue;
+            };
+            tables.push(TableSize {
+                name: name.to_owned(),
+                rows: encode::unsigned(row.try_get_by_index(1)?),
+                bytes: Some(encode::unsigned(row.try_get_by_index(2)?)),
+            });
+        }
+        let synchronous = self.synchronous().await?;
+        let bytes = tables.iter().filter_map(|table| table.bytes).sum();
+        Ok(Storage { kind: "postgres", synchronous, bytes, wal_bytes: None, tables })
+    }
+
+    async fn query(&self, sql: &str) -> Result<Vec<QueryResult>, Error> {
+        let statement = Statement::from_string(self.connection.get_database_backend(), sql);
+        Ok(self.connection.query_all_raw(statement).await?)
+    }
+
+    async fn number(&self, sql: &str) -> Result<u64, Error> {
+        let rows = self.query(sql).await?;
+        let row = rows.first().ok_or_else(|| Error::Damaged("no answer to a count".into()))?;
+        Ok(encode::unsigned(row.try_get_by_index::<i64>(0)?))
+    }
+}

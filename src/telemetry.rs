@@ -1,0 +1,150 @@
+//! Logs and metrics: what the process says about itself.
+//!
+//! Labels never come from event content. `subscription` is the id of at most
+//! `metrics.subscriptions_max` subscriptions, then `other`; its series end with it.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Log, LogFormat},
+    domain::SubscriptionId,
+};
+
+/// Seconds: from the round trip of a lane to a backlog of minutes.
+const LATENCY_BUCKETS: [f64; 20] = [
+    0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
+const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0, 4_096.0];
+
+static METRICS: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+static LABELS: Mutex<Option<Labels>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Labels {
+    max: usize,
+    named: HashSet<SubscriptionId>,
+    ended: HashSet<SubscriptionId>,
+}
+
+/// Starts the log on standard error. A second call (tests, embedding applications with a
+/// subscriber of their own) changes nothing.
+pub fn start_log(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(&log.level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match log.format {
+        LogFormat::Human => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}
+
+/// Starts the metrics of this process, once; `subscriptions_max` bounds the label's values.
+pub(crate) fn start_metrics(subscriptions_max: usize) {
+    labels().get_or_insert_with(Labels::default).max = subscriptions_max;
+    let started = METRICS.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_size".into()), &BATCH_BUCKETS)
+            })
+            .and_then(PrometheusBuilder::install_recorder);
+        // An embedding application may have a recorder of its own: ours then stays silent.
+        recorder.map_err(|error| error.to_string())
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "metrics go to the recorder that was there before");
+    }
+    describe();
+}
+
+fn describe() {
+    describe_counter!("tripline_events_received_total", "Events accepted, duplicates not counted");
+    describe_counter!("tripline_events_processed_total", "Deliveries that ended, by outcome");
+    describe_counter!("tripline_events_unmatched_total", "Events that no subscription took");
+    describe_counter!("tripline_deliveries_total", "Attempts by subscription and outcome");
+    describe_gauge!("tripline_queue_depth", "Deliveries of a subscription that are not settled");
+    describe_gauge!("tripline_dead_letters", "Dead letters of a subscription");
+    describe_gauge!("tripline_subscriptions", "Subscriptions by state");
+    describe_gauge!("tripline_backlog_events", "Accepted events that wait to be handled");
+    describe_histogram!(
+        "tripline_delivery_latency_seconds",
+        Unit::Seconds,
+        "From the arrival of an event to the commit of a delivery's last outcome"
+    );
+    describe_histogram!("tripline_run_duration_seconds", Unit::Seconds, "Duration of runs");
+    describe_histogram!("tripline_journal_commit_seconds", Unit::Seconds, "Duration of commits");
+    describe_histogram!("tripline_journal_batch_size", "Requests in one commit");
+    describe_counter!("tripline_host_calls_total", "Calls of runs that left their lane");
+    describe_counter!(
+        "tripline_kv_conflicts_total",
+        "Runs that went again for a conflict over keys"
+    );
+    describe_counter!("tripline_actor_restarts_total", "Restarts of actors and lanes");
+}
+
+/// The metrics in Prometheus' text format.
+#[must_use]
+pub fn render() -> String {
+    let Some(Ok(handle)) = METRICS.get() else { return String::new() };
+    let text = handle.render();
+    let labels = labels();
+    let Some(ended) = labels.as_ref().map(|labels| &labels.ended).filter(|ended| !ended.is_empty())
+    else {
+        return text;
+    };
+    let is_ended = |line: &str| {
+        let id = line.split_once("subscription=\"").and_then(|(_, rest)| rest.split('"').next());
+        id.and_then(|id| id.parse().ok()).is_some_and(|id| ended.contains(&id))
+    };
+    text.lines().filter(|line| !is_ended(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Letters of a subscription that are dead now.
+pub(crate) fn dead_letters(subscription: SubscriptionId, count: u64) {
+    metrics::gauge!("tripline_dead_letters", "subscription" => label(subscription))
+        .set(count as f64);
+}
+
+/// Folds samples into buckets; called every few seconds, whether or not somebody scrapes.
+pub(crate) fn upkeep() {
+    if let Some(Ok(handle)) = METRICS.get() {
+        handle.run_upkeep();
+    }
+}
+
+/// The label value of a subscription.
+pub(crate) fn label(subscription: SubscriptionId) -> String {
+    let mut labels = labels();
+    let labels = labels.get_or_insert_with(Labels::default);
+    if labels.named.contains(&subscription) || labels.named.len() < labels.max {
+        labels.named.insert(subscription);
+        return subscription.to_string();
+    }
+    "other".into()
+}
+
+/// The subscription is gone, and so are its series.
+pub(crate) fn subscription_ended(subscription: SubscriptionId) {
+    let mut labels = labels();
+    let labels = labels.get_or_insert_with(Labels::default);
+    if labels.named.remove(&subscription) {
+        labels.ended.insert(subscription);
+    }
+}
+
+pub(crate) fn actor_restarted(actor: &'static str) {
+    metrics::counter!("tripline_actor_restarts_total", "actor" => actor).increment(1);
+}
+
+/// Plain data, valid after every step: a poisoned lock is as good.
+fn labels() -> MutexGuard<'static, Option<Labels>> {
+    LABELS.lock().unwrap_or_else(PoisonError::into_inner)
+}

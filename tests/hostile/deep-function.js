@@ -1,0 +1,3 @@
+// expect: stack_overflow
+const f = () => f() + 1;
+export default () => f();

@@ -1,0 +1,2 @@
+// expect: stack_overflow
+export default () => JSON.parse('['.repeat(1e5));

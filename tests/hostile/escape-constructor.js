@@ -1,0 +1,2 @@
+// expect: exception
+export default () => sdk.events.emit.constructor.constructor('return process')();

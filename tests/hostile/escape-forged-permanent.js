@@ -1,0 +1,2 @@
+// expect: exception
+export default () => { throw { __proto__: sdk.PermanentError.prototype, message: 'forged' }; };

@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => { for (;;) console.log('x'.repeat(1000)); };

@@ -1,0 +1,2 @@
+// expect: exception
+export default () => 'x'.repeat(2e6);

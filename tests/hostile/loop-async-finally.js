@@ -1,0 +1,2 @@
+// expect: timeout
+export default async () => { for (;;) { try { await null; for (;;) {} } finally { continue; } } };

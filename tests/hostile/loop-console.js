@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => { console.log({ [Symbol.toStringTag]: 1 }, new Proxy({}, { getPrototypeOf() { for (;;) {} } })); };

@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => { throw Object.defineProperty(new Error('x'), 'stack', { get() { for (;;) {} } }); };

@@ -1,0 +1,3 @@
+// expect: timeout or succeeded
+const registry = new FinalizationRegistry(() => { for (;;) {} });
+export default () => { registry.register({}, 1); return 1; };

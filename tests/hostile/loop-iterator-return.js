@@ -1,0 +1,3 @@
+// expect: timeout
+const it = { [Symbol.iterator]() { return this; }, next() { return { done: false }; }, return() { for (;;) {} } };
+export default () => { for (const _ of it) break; };

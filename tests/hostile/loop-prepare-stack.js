@@ -1,0 +1,3 @@
+// expect: timeout
+Error.prepareStackTrace = () => { for (;;) {} };
+export default () => { for (;;) { try { null.x; } catch { /* go on */ } } };

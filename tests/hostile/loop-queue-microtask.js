@@ -1,0 +1,3 @@
+// expect: timeout
+const spin = () => queueMicrotask(spin);
+export default () => { spin(); };

@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => JSON.parse('[1]', () => { for (;;) {} });

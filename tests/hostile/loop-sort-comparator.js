@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => [3, 2, 1].sort(() => { for (;;) {} });

@@ -1,0 +1,3 @@
+// expect: timeout
+const thenable = { then(done) { done(thenable); } };
+export default async () => thenable;

@@ -1,0 +1,2 @@
+// expect: timeout or out_of_memory
+export default async () => { const a = []; for (;;) { a.push(new Promise(() => {})); } };

@@ -1,0 +1,2 @@
+// expect: timeout or out_of_memory
+export default () => { for (;;) Promise.reject(new Error('x')); };

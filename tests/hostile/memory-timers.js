@@ -1,0 +1,2 @@
+// expect: timeout or out_of_memory
+export default () => { for (;;) setTimeout(() => {}, 1e6); };

@@ -1,0 +1,2 @@
+// expect: exception
+export default () => Array.prototype.join.call({ length: 2 ** 40 });

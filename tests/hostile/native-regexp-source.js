@@ -1,0 +1,2 @@
+// expect: killed
+export default () => new RegExp('a|'.repeat(1e6));

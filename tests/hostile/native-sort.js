@@ -1,0 +1,2 @@
+// expect: exception
+export default () => { const a = []; a.length = 2 ** 31; a.sort(); };

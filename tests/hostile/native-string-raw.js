@@ -1,0 +1,2 @@
+// expect: exception
+export default () => String.raw({ raw: { length: 2 ** 53 - 1 } });

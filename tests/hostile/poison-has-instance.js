@@ -1,0 +1,2 @@
+// expect: exception
+export default () => { Object.defineProperty(sdk.PermanentError, Symbol.hasInstance, { value: () => true }); };

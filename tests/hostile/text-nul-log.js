@@ -1,0 +1,2 @@
+// expect: succeeded
+export default () => { console.log('a\0b\ud800'); };

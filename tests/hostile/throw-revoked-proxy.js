@@ -1,0 +1,2 @@
+// expect: exception
+export default () => { const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); throw proxy; };

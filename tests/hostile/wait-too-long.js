@@ -1,0 +1,2 @@
+// expect: timeout
+export default () => new Promise((done) => setTimeout(done, 1e9));

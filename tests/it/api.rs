@@ -1,0 +1,247 @@
+//! The HTTP API at its edges: roles, refusals, preconditions, sessions, bulk operations.
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::support::{Api, TestRuntime, eventually};
+
+/// Some id that names nothing.
+const NOBODY: &str = "01a20af2-6cd1-7c59-b597-000000000009";
+
+/// Every operation of the OpenAPI document, asked without a token and with each role that does not
+/// cover it: an operation that is added without thought for roles fails here.
+#[tokio::test]
+async fn every_operation_is_closed_to_those_it_is_not_for() {
+    let rt = TestRuntime::start().await;
+    let document = rt.get("/api/openapi.json").await;
+    let nobody = rt.with_token("trl_aaaaaaaa_wrong");
+    let mut roles = Vec::new();
+    for role in ["publisher", "viewer", "editor"] {
+        let token = rt.post("/api/v1/tokens", &json!({ "name": role, "role": role })).await;
+        roles.push((role, rt.with_token(token["secret"].as_str().expect("a secret"))));
+    }
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let id = operation["operationId"].as_str().expect("an id");
+            if operation["security"] == json!([{}]) {
+                continue;
+            }
+            let needed = needed(id, method);
+            let ask = |api: Api| {
+                let method =
+                    Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+                let path =
+                    path.replace("{version}", "1").replace("{id}", NOBODY).replace("{uid}", NOBODY);
+                async move { api.request(method, &path, Some(&json!({}))).await }
+            };
+            ask(nobody.clone()).await.refused(401, "unauthorized");
+            for (role, api) in &roles {
+                if !covers(role, needed) {
+                    let answer = ask(api.clone()).await;
+                    assert_eq!(
+                        answer.status,
+                        StatusCode::FORBIDDEN,
+                        "{role} on {id}: {:#}",
+                        answer.body
+                    );
+                }
+            }
+            asked += 1;
+        }
+    }
+    assert!(asked > 45, "only {asked} operations");
+}
+
+fn needed(id: &str, method: &str) -> &'static str {
+    match (id, method) {
+        ("publish_events", _) => "publisher",
+        ("list_tokens" | "create_token" | "revoke_token", _) => "admin",
+        ("list_secrets" | "set_secret" | "remove_secret", _) => "admin",
+        ("check_filter" | "backtest_subscription" | "log_out", _) | (_, "get") => "viewer",
+        _ => "editor",
+    }
+}
+
+fn covers(role: &str, needed: &str) -> bool {
+    let rank =
+        |name| ["publisher", "viewer", "editor", "admin"].iter().position(|role| *role == name);
+    match needed {
+        "publisher" => role != "viewer",
+        _ => rank(role) >= rank(needed),
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_opens_nothing_any_more() {
+    let rt = TestRuntime::start().await;
+    let token = rt.post("/api/v1/tokens", &json!({ "name": "short", "role": "viewer" })).await;
+    let api = rt.with_token(token["secret"].as_str().expect("a secret"));
+    api.get("/api/v1/scripts").await;
+    rt.delete(&format!("/api/v1/tokens/{}", token["id"].as_str().expect("an id"))).await;
+    api.request(Method::GET, "/api/v1/scripts", None).await.refused(401, "unauthorized");
+    let listed = rt.get("/api/v1/tokens").await;
+    assert!(!listed.to_string().contains(token["secret"].as_str().expect("a secret")));
+}
+
+#[tokio::test]
+async fn wrong_input_names_the_field_and_what_was_expected() {
+    let rt = TestRuntime::start().await;
+    let ask = async |path: &str, body: Value| rt.request(Method::POST, path, Some(&body)).await;
+    let unknown = json!({ "name": "a", "source": "1", "language": "javascript", "sorce": 1 });
+    let problem = ask("/api/v1/scripts", unknown).await.refused(422, "invalid_field");
+    assert_eq!(problem["field"], "sorce");
+    let broken = json!({ "name": "a", "source": "let = (", "language": "typescript" });
+    let problem = ask("/api/v1/scripts", broken).await.refused(422, "compile_error");
+    assert_eq!((&problem["line"], &problem["field"]), (&json!(1), &json!("source")));
+    let problem = ask("/api/v1/filters/check", json!({ "filter": "$.n = 1" }))
+        .await
+        .refused(422, "filter_invalid");
+    assert_eq!(
+        (&problem["column"], &problem["hint"]),
+        (&json!(5), &json!("write `==` to compare"))
+    );
+    let problem = ask("/api/v1/events", json!([{ "type": "a" }, { "typ": "b" }]))
+        .await
+        .refused(422, "invalid_field");
+    assert_eq!((&problem["index"], &problem["field"]), (&json!(1), &json!("typ")));
+    rt.request(Method::GET, "/api/v1/runs?limit=1001", None).await.refused(422, "invalid_field");
+    rt.request(Method::GET, "/api/v1/runs/nonsense", None).await.refused(404, "not_found");
+    rt.request(Method::GET, "/api/v1/nothing", None).await.refused(404, "not_found");
+    let problem = rt.request(Method::PUT, "/api/v1/scripts/x", None).await;
+    assert_eq!(problem.refused(405, "method_not_allowed")["expected"], "DELETE, GET, PATCH");
+    assert!(
+        rt.get("/api/v1/events").await["items"].as_array().is_some_and(Vec::is_empty),
+        "all or nothing"
+    );
+}
+
+#[tokio::test]
+async fn an_outdated_change_is_refused_and_a_script_in_use_stays() {
+    let rt = TestRuntime::start().await;
+    let new =
+        json!({ "name": "one", "source": "export default () => 1", "language": "javascript" });
+    let script = rt.post("/api/v1/scripts", &new).await;
+    rt.request(Method::POST, "/api/v1/scripts", Some(&new)).await.refused(409, "name_taken");
+    let path = format!("/api/v1/scripts/{}", script["id"].as_str().expect("an id"));
+    let patch = |etag: &'static str, name: &'static str| {
+        let request = http().patch(rt.server.url() + &path).bearer_auth(rt.server.admin_token());
+        request.header(header::IF_MATCH, etag).json(&json!({ "name": name })).send()
+    };
+    assert_eq!(patch("\"1\"", "two").await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(
+        patch("\"1\"", "three").await.expect("an answer").status(),
+        StatusCode::PRECONDITION_FAILED
+    );
+    assert_eq!(rt.get(&path).await["name"], "two");
+    let new = json!({ "name": "s", "script_id": script["id"], "event_type": "a" });
+    let subscription = rt.post("/api/v1/subscriptions", &new).await;
+    let problem = rt.request(Method::DELETE, &path, None).await.refused(409, "in_use");
+    assert_eq!(problem["count"], 1);
+    rt.delete(&format!("/api/v1/subscriptions/{}", subscription["id"].as_str().expect("an id")))
+        .await;
+    rt.delete(&path).await;
+}
+
+#[tokio::test]
+async fn a_session_writes_from_its_own_pages_only() {
+    let rt = TestRuntime::start().await;
+    let (http, url) = (http(), rt.server.url());
+    let login = http
+        .post(format!("{url}/api/v1/session"))
+        .json(&json!({ "token": rt.server.admin_token() }));
+    let login = login.send().await.expect("an answer");
+    let cookie = login.headers()[header::SET_COOKIE].to_str().expect("text").to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().expect("a value").to_owned();
+    let publish = async |origin: &str| {
+        let request = http.post(format!("{url}/api/v1/events")).header(header::COOKIE, &cookie);
+        let request = request.header(header::ORIGIN, origin).json(&json!({ "type": "a" }));
+        request.send().await.expect("an answer").status()
+    };
+    assert_eq!(publish(&url).await, StatusCode::ACCEPTED);
+    assert_eq!(publish("https://elsewhere.example").await, StatusCode::FORBIDDEN);
+    let logout = http.delete(format!("{url}/api/v1/session")).header(header::COOKIE, &cookie);
+    let logout = logout.header(header::ORIGIN, &url).send().await.expect("an answer");
+    assert_eq!(logout.status(), StatusCode::NO_CONTENT);
+    assert_eq!(publish(&url).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn letters_are_replayed_in_bulk_and_counted() {
+    let rt = TestRuntime::start().await;
+    let source = "export default () => { throw new Error('broken') }";
+    rt.subscription("bad").on("order.*").script(source).attempts(1, 1).add().await;
+    for n in 0..3 {
+        rt.publish("order.paid", json!({ "n": n })).await;
+    }
+    let count = "/api/v1/dead-letters/count?status=dead";
+    three("letters", &rt, count, "count").await;
+    let groups = rt.get("/api/v1/dead-letters/groups").await;
+    assert_eq!(groups["items"][0]["count"], 3);
+    let script = &rt.get("/api/v1/scripts").await["items"][0];
+    let path = format!("/api/v1/scripts/{}", script["id"].as_str().expect("an id"));
+    rt.patch(&path, &json!({ "source": "export default () => 1" })).await;
+    let filter = json!({ "subscription_id": rt.id_of("bad") });
+    let bulk = rt.post("/api/v1/dead-letters/replay", &filter).await;
+    assert_eq!(bulk["total"], 3);
+    let bulk = format!("/api/v1/bulk/{}", bulk["id"].as_str().expect("an id"));
+    let replayed = "/api/v1/dead-letters/count?status=replayed";
+    three("replayed letters", &rt, replayed, "count").await;
+    three("letters taken", &rt, &bulk, "done").await;
+}
+
+/// Waits until a member of an answer is 3.
+async fn three(what: &str, rt: &TestRuntime, path: &str, member: &str) {
+    eventually(what, async || {
+        let answer = rt.get(path).await;
+        if answer[member] == 3 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+/// A client for requests that the harness does not make; its TLS is the harness's.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client without special needs")
+}
+
+/// Events that nobody listens to are the first sign of a mistyped pattern.
+#[tokio::test]
+async fn events_that_no_subscription_took_can_be_searched() {
+    let rt = TestRuntime::start().await;
+    rt.subscription("ship").on("order.*").filter("$.paid").script("null").add().await;
+    let taken = rt.publish("order.paid", json!({ "paid": true })).await;
+    let filtered_out = rt.publish("order.paid", json!({})).await;
+    let misspelt = rt.publish("odrer.paid", json!({ "paid": true })).await;
+    rt.delivery_of(&taken, "ship").await.succeeded();
+
+    let uids = |items: Vec<Value>| -> Vec<Value> {
+        items.into_iter().map(|event| event["uid"].clone()).collect()
+    };
+    let unmatched = uids(rt.all("/api/v1/events?unmatched=true").await);
+    assert_eq!(unmatched, [misspelt, filtered_out]);
+    assert_eq!(rt.all("/api/v1/events?unmatched=true&type=order.*").await.len(), 1);
+}
+
+/// Ids say nothing to a person: what a screen lists comes with its name.
+#[tokio::test]
+async fn lists_for_people_carry_names() {
+    let rt = TestRuntime::start().await;
+    let emit = "export default () => sdk.events.emit('order.shipped', {})";
+    rt.subscription("ship").on("order.paid").script(emit).add().await;
+    rt.publish("order.paid", json!({})).await;
+    let shipped = rt.events("order.shipped", 1).await;
+
+    let event = rt.get(&format!("/api/v1/events/{}", shipped[0]["uid"].as_str().unwrap())).await;
+    let emitter = event["cause"]["subscription_id"].as_str().unwrap();
+    assert_eq!(event["emitters"], json!({ emitter: "ship" }));
+    let stats = rt.get("/api/v1/stats").await;
+    assert_eq!(stats["subscriptions"]["top"][0]["subscription_name"], "ship");
+    let audit = rt.all("/api/v1/audit").await;
+    let named = |action: &str| {
+        let entry = audit.iter().find(|entry| entry["action"] == action).expect("an entry");
+        entry["target_name"].clone()
+    };
+    assert_eq!(named("subscription.create"), "ship");
+    assert!(named("script.create").is_string());
+}

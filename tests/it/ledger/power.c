@@ -1,0 +1,210 @@
+/* A disk that can lose power: keeps, beside each file of the store, what of it was ever synced.
+ *
+ * Preloaded into the server. Writes to the store's files go through as they are and are also
+ * remembered; a sync carries the remembered ones over into the shadow folder. After a kill the
+ * shadow holds exactly what a machine without power would find: the files as of their last sync.
+ *
+ * It can also fail: while the shadow holds a file `full`, writes to the store's files end in ENOSPC,
+ * and while it holds `fails`, syncs of them end in EIO.
+ *
+ * POWER_DATA: the folder watched, files named tripline.db*, without the shared memory, which SQLite
+ * rebuilds. POWER_SHADOW: the shadow folder; while it holds a file `ignore-sync`, no sync counts. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define STORE "tripline.db"
+
+struct change {
+  struct change *next;
+  off_t at;
+  size_t length; /* of `bytes`; a truncation has none */
+  int truncates;
+  char bytes[];
+};
+
+struct file {
+  struct file *next;
+  char name[NAME_MAX + 1];
+  struct change *first, **last;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct file *files;
+
+#define REAL(name) ((__typeof__(&name))real(#name))
+
+static void *real(const char *name) {
+  void *found = dlsym(RTLD_NEXT, name);
+  if (!found) abort();
+  return found;
+}
+
+/* Name below POWER_DATA when `path` is watched, else null. */
+static const char *watched(const char *path) {
+  const char *data = getenv("POWER_DATA");
+  if (!data || strncmp(path, data, strlen(data)) || path[strlen(data)] != '/') return NULL;
+  const char *name = path + strlen(data) + 1;
+  size_t length = strlen(name);
+  if (strncmp(name, STORE, strlen(STORE)) || strchr(name, '/')) return NULL;
+  if (length > 4 && !strcmp(name + length - 4, "-shm")) return NULL;
+  return name;
+}
+
+/* The watched file behind a descriptor. Call with the lock held. */
+static struct file *file_of(int fd) {
+  char link[64], path[PATH_MAX];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length <= 0) return NULL;
+  path[length] = 0;
+  const char *name = watched(path);
+  if (!name) return NULL;
+  for (struct file *file = files; file; file = file->next)
+    if (!strcmp(file->name, name)) return file;
+  struct file *file = calloc(1, sizeof *file);
+  strcpy(file->name, name);
+  file->last = &file->first;
+  file->next = files;
+  return files = file;
+}
+
+static void remember(int fd, off_t at, const void *bytes, size_t length, int truncates) {
+  pthread_mutex_lock(&lock);
+  struct file *file = file_of(fd);
+  if (file) {
+    struct change *change = malloc(sizeof *change + length);
+    *change = (struct change){.at = at, .length = length, .truncates = truncates};
+    if (length) memcpy(change->bytes, bytes, length);
+    *file->last = change;
+    file->last = &change->next;
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+static int shadow_path(char *path, const char *name) {
+  return snprintf(path, PATH_MAX, "%s/%s", getenv("POWER_SHADOW"), name);
+}
+
+/* Whether this fault is on, and the descriptor is one of the store's files. */
+static int faulty(const char *fault, int fd) {
+  char path[PATH_MAX];
+  shadow_path(path, fault);
+  if (access(path, F_OK)) return 0;
+  pthread_mutex_lock(&lock);
+  int is_store = file_of(fd) != NULL;
+  pthread_mutex_unlock(&lock);
+  return is_store;
+}
+
+#define FAIL_WHEN(fault, fd, code) \
+  if (faulty(fault, fd)) {         \
+    errno = code;                  \
+    return -1;                     \
+  }
+
+/* What was written before the sync began is on disk now. */
+static void carry_over(int fd) {
+  char path[PATH_MAX];
+  shadow_path(path, "ignore-sync");
+  if (!access(path, F_OK)) return;
+  pthread_mutex_lock(&lock);
+  struct file *file = file_of(fd);
+  if (file) {
+    shadow_path(path, file->name);
+    int shadow = open(path, O_CREAT | O_WRONLY, 0600);
+    if (shadow < 0) abort();
+    for (struct change *change = file->first, *next; change; change = next) {
+      next = change->next;
+      if (change->truncates) {
+        if (REAL(ftruncate)(shadow, change->at)) abort();
+      } else if (REAL(pwrite)(shadow, change->bytes, change->length, change->at) != (ssize_t)change->length) {
+        abort();
+      }
+      free(change);
+    }
+    file->first = NULL;
+    file->last = &file->first;
+    close(shadow);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+  FAIL_WHEN("full", fd, ENOSPC)
+  off_t at = lseek(fd, 0, SEEK_CUR);
+  ssize_t wrote = REAL(write)(fd, bytes, length);
+  if (wrote > 0 && at >= 0) remember(fd, at, bytes, wrote, 0);
+  return wrote;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t at) {
+  FAIL_WHEN("full", fd, ENOSPC)
+  ssize_t wrote = REAL(pwrite)(fd, bytes, length, at);
+  if (wrote > 0) remember(fd, at, bytes, wrote, 0);
+  return wrote;
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
+  FAIL_WHEN("full", fd, ENOSPC)
+  ssize_t wrote = REAL(pwrite64)(fd, bytes, length, at);
+  if (wrote > 0) remember(fd, at, bytes, wrote, 0);
+  return wrote;
+}
+
+int ftruncate(int fd, off_t length) {
+  int failed = REAL(ftruncate)(fd, length);
+  if (!failed) remember(fd, length, NULL, 0, 1);
+  return failed;
+}
+
+int ftruncate64(int fd, off64_t length) {
+  int failed = REAL(ftruncate64)(fd, length);
+  if (!failed) remember(fd, length, NULL, 0, 1);
+  return failed;
+}
+
+/* Changes that others make while the disk is busy are carried over too: a disk may write early. */
+int fsync(int fd) {
+  FAIL_WHEN("fails", fd, EIO)
+  int failed = REAL(fsync)(fd);
+  if (!failed) carry_over(fd);
+  return failed;
+}
+
+int fdatasync(int fd) {
+  FAIL_WHEN("fails", fd, EIO)
+  int failed = REAL(fdatasync)(fd);
+  if (!failed) carry_over(fd);
+  return failed;
+}
+
+int unlink(const char *path) {
+  int failed = REAL(unlink)(path);
+  const char *name = watched(path);
+  if (!failed && name) {
+    char shadow[PATH_MAX];
+    shadow_path(shadow, name);
+    REAL(unlink)(shadow);
+    pthread_mutex_lock(&lock);
+    for (struct file *file = files; file; file = file->next)
+      if (!strcmp(file->name, name)) {
+        for (struct change *change = file->first, *next; change; change = next) {
+          next = change->next;
+          free(change);
+        }
+        file->first = NULL;
+        file->last = &file->first;
+      }
+    pthread_mutex_unlock(&lock);
+  }
+  return failed;
+}

@@ -1,0 +1,20 @@
+//! Behaviour through the public doors: one test binary, one module per capability.
+
+#![allow(clippy::unwrap_used)] // a test that unwraps nothing useful fails, as it should
+
+mod api;
+mod crashes;
+mod dashboard;
+mod delivery;
+mod faults;
+mod fetch;
+mod github;
+mod imports;
+mod kv;
+mod lanes;
+mod ledger;
+mod matching;
+mod readme;
+mod secrets;
+mod store;
+mod support;

@@ -1,0 +1,9 @@
+//! The store on both databases: one list of tests, the database a parameter.
+
+mod durability;
+mod engine;
+mod journal;
+mod letters;
+mod lists;
+mod retention;
+mod support;

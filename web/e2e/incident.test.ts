@@ -1,0 +1,78 @@
+import { expect, expectAccessible, logInAs, test } from './fixtures';
+import type { Server } from './server';
+
+const FAILS = `export default async function (order) {
+  if (order.price === undefined) throw new Error('no price');
+  console.log('booked');
+  return { booked: order.price };
+}
+`;
+
+async function died(server: Server, count: number): Promise<void> {
+  await server.handle('book', 'order.*', FAILS, { retry_policy: { max_attempts: 1 } });
+  for (let n = 0; n < count; n += 1) await server.emit('order.placed', { n });
+  await server.until('dead-letters/count', (answer) => answer.count === count);
+}
+
+test('from the alert to drained: the code that failed, the payload mended, replayed', async ({ page, server }) => {
+  await died(server, 1);
+  await page.goto(server.url);
+  await page.getByRole('link', { name: /Dead letters 1/ }).click();
+  await page.getByRole('link', { name: /no price/ }).click();
+  await expect(page.getByRole('region', { name: 'the lines' })).toContainText("throw new Error('no price')");
+  await expectAccessible(page);
+
+  await page.getByRole('button', { name: 'Edit and replay' }).click();
+  await page.getByRole('textbox', { name: 'Payload' }).fill('{"price": 9007199254740993');
+  await expect(page.getByRole('dialog').getByRole('button', { name: 'Replay' })).toBeDisabled();
+  await page.getByRole('textbox', { name: 'Payload' }).fill('{"price": 5}');
+  await page.getByRole('dialog').getByRole('button', { name: 'Replay' }).click();
+  await expect(page.getByText('replayed', { exact: true })).toBeVisible();
+  await page.getByRole('link', { name: 'Replay 1, attempt 1' }).click();
+  await expect(page.getByText('booked').first()).toBeVisible();
+  await expectAccessible(page);
+});
+
+test('what was discarded comes back', async ({ page, server }) => {
+  await died(server, 1);
+  const letters = await server.api('GET', 'dead-letters');
+  await page.goto(`${server.url}/dead-letters/${letters.items[0].id}`);
+  await page.getByRole('button', { name: 'Discard' }).click();
+  await expect(page.getByText('discarded', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await expect(page.getByText('dead', { exact: true })).toBeVisible();
+});
+
+test('a bulk replay shows how far it is, and stops when told', async ({ page, server }) => {
+  await died(server, 12);
+  await page.goto(`${server.url}/dead-letters`);
+  await page.getByRole('button', { name: 'Replay all 12' }).click();
+  await page.getByLabel('At most, letters per second').fill('2');
+  await expectAccessible(page);
+  await page.getByRole('dialog').getByRole('button', { name: 'Replay' }).click();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await expect(page.getByText('then stopped')).toBeVisible();
+});
+
+test('discarding all takes their number', async ({ page, server }) => {
+  await died(server, 3);
+  await page.goto(`${server.url}/dead-letters?text=price`);
+  await page.getByRole('button', { name: 'Discard all 3' }).click();
+  const go = page.getByRole('dialog').getByRole('button', { name: 'Discard' });
+  await expect(go).toBeDisabled();
+  await page.getByLabel('Type 3 to go on').fill('3');
+  await go.click();
+  await expect(page.getByText('Discarded 3 of 3')).toBeVisible();
+  await expect(page.getByText('No letter fits')).toBeVisible();
+});
+
+test('a viewer reads letters and runs, and changes none', async ({ page, server }) => {
+  await died(server, 1);
+  await logInAs(page, server, 'viewer');
+  await page.goto(`${server.url}/dead-letters`);
+  await expect(page.getByRole('link', { name: /no price/ })).toBeVisible();
+  await expect(page.getByRole('button', { name: /all 1/ })).toHaveCount(0);
+  await page.goto(`${server.url}/runs?outcome=failed`);
+  await page.getByRole('link', { name: 'no price' }).click();
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Attempt 1');
+});

@@ -1,0 +1,82 @@
+import { expect, expectAccessible, logInAs, test } from './fixtures';
+
+test('the printed link logs in once, and leaves no code behind', async ({ browser, server }) => {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(server.loginLink);
+  await expect(page.getByRole('navigation', { name: 'Screens' })).toBeVisible();
+  expect(page.url()).not.toContain('code');
+
+  const other = await (await browser.newContext()).newPage();
+  await other.goto(server.loginLink);
+  await expect(other.getByText('This login link was used already')).toBeVisible();
+});
+
+test('a token logs in, a wrong one is refused in words, and logging out ends it', async ({ browser, server }) => {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(`${server.url}/events?type=a.**`);
+  await page.getByLabel('Token').fill('trl_wrong');
+  await page.getByRole('button', { name: 'Log in' }).click();
+  await expect(page.getByText('This token does not open the dashboard')).toBeVisible();
+  await expectAccessible(page);
+
+  await page.getByLabel('Token').fill(server.token);
+  await page.getByRole('button', { name: 'Log in' }).click();
+  await expect(page.getByRole('heading', { name: 'Events', level: 1 })).toBeVisible();
+  expect(page.url()).toContain('/events?type=a.**');
+
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await expect(page.getByLabel('Token')).toBeVisible();
+  await page.reload();
+  await expect(page.getByLabel('Token')).toBeVisible();
+});
+
+test('keys reach every screen, and a reload keeps the place', async ({ page, server }) => {
+  await page.goto(server.url);
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Overview');
+  await page.keyboard.press('g');
+  await page.keyboard.press('v');
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Supervision');
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('sett');
+  await page.keyboard.press('Enter');
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Settings');
+  await page.reload();
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Settings');
+  await page.keyboard.press('?');
+  await expect(page.getByRole('dialog', { name: 'Keyboard shortcuts' })).toBeVisible();
+  await page.keyboard.press('Escape');
+  await page.goBack();
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Supervision');
+});
+
+test('a viewer is told so, and an unknown page is one', async ({ page, server }) => {
+  await logInAs(page, server, 'viewer');
+  await page.goto(`${server.url}/nowhere/at/all`);
+  await expect(page.getByText('There is no such page')).toBeVisible();
+  await expect(page.getByTitle('viewer (viewer)')).toBeVisible();
+});
+
+test.describe('when the server restarts', () => {
+  test.use({ allow: [/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/] });
+
+  test('the line says it is down, and comes back by itself', async ({ page, server }) => {
+    await page.goto(server.url);
+    await expect(page.getByText('Live', { exact: true })).toBeVisible();
+    await server.stop();
+    await expect(page.getByText(/Line is down/)).toBeVisible();
+    await server.launch();
+    await expect(page.getByText('Live', { exact: true })).toBeVisible({ timeout: 15_000 });
+  });
+});
+
+test('the first view asks for little, and nothing of the editor', async ({ page, server }) => {
+  const scripts: Promise<number>[] = [];
+  page.on('response', (response) => {
+    if (response.url().endsWith('.js')) scripts.push(response.request().sizes().then((sizes) => sizes.responseBodySize));
+  });
+  await server.emit('a.b', {});
+  await page.goto(server.url);
+  await expect(page.getByRole('region', { name: 'Now' })).toBeVisible();
+  const bytes = (await Promise.all(scripts)).reduce((sum, one) => sum + one, 0);
+  expect(bytes).toBeLessThan(150_000);
+});

@@ -1,0 +1,110 @@
+import type { Locator } from '@playwright/test';
+
+import { expect, expectAccessible, logInAs, test } from './fixtures';
+
+/** Typed as a person does: the editor closes brackets, and takes the closing ones that are typed. */
+async function write(editor: Locator, text: string): Promise<void> {
+  await editor.click();
+  await editor.press('Control+a');
+  await editor.press('Delete');
+  await editor.pressSequentially(text);
+}
+
+test('write, test, save, subscribe, and see it run', async ({ page, server }) => {
+  await server.emit('order.placed', { price: 7 });
+  await page.goto(`${server.url}/scripts/new`);
+  const source = page.getByRole('textbox', { name: 'Source' });
+  await write(source, 'export default (order) => { console.log("seen"); return { doubled: order.price * 2 } } }');
+  await page.getByLabel('Or on this payload').fill('{"price": 21}');
+  await source.press('Control+Enter');
+  await expect(page.getByText('compile')).toBeVisible();
+  await source.press('Control+End');
+  await source.press('Backspace');
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await expect(page.getByRole('group').getByText('doubled')).toBeVisible();
+  await expect(page.getByText('42', { exact: true })).toBeVisible();
+  await expect(page.getByText('info: seen')).toBeVisible();
+  await expectAccessible(page);
+
+  await page.getByLabel('Name').fill('doubler');
+  await source.press('Control+s');
+  await expect(page.getByText('Version 1 is saved')).toBeVisible();
+  await page.getByRole('link', { name: 'Subscribe it' }).click();
+  // Both pages have a name to fill in.
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('New subscription');
+  await page.getByLabel('Name').fill('double-orders');
+  await page.getByLabel('Event type or pattern').fill('order.*');
+  await page.getByLabel('Filter').fill('$.price > 5');
+  await expect(page.getByText('1 of the last 1 event of the type would be taken.')).toBeVisible();
+  await expectAccessible(page);
+  await page.getByRole('button', { name: 'Subscribe', exact: true }).click();
+  await expect(page.getByText('double-orders takes events from now on')).toBeVisible();
+
+  await server.emit('order.placed', { price: 8 });
+  await server.until('runs', (answer) => answer.items.length === 1);
+  await page.getByRole('link', { name: /^Succeeded/ }).click();
+  await page.getByRole('link', { name: 'seen' }).click();
+  await expect(page.getByText('16', { exact: true })).toBeVisible();
+});
+
+test('a new version is a save away, an old one too, and leaving asks', async ({ page, server }) => {
+  const { script } = await server.handle('one', 'a.b', 'export default () => 1');
+  await page.goto(`${server.url}/scripts/${script}`);
+  const source = page.getByRole('textbox', { name: 'Source' });
+  await write(source, 'export default () => 2');
+  await expect(page.getByText('not saved')).toBeVisible();
+  page.once('dialog', (dialog) => void dialog.dismiss());
+  await page.getByRole('link', { name: 'Overview' }).click();
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('one');
+  await page.getByLabel('Note for this version').fill('two is more');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByText('Version 2 is saved')).toBeVisible();
+  await page.getByRole('button', { name: 'Versions' }).click();
+  await expect(page.getByText('two is more')).toBeVisible();
+  await page.getByText('Version 1', { exact: true }).click();
+  await page.getByRole('button', { name: 'Put into the editor' }).click();
+  await expect(source).toHaveText('export default () => 1');
+});
+
+test.describe('refusals', () => {
+  test.use({ allow: [/4(09|12|22)/] });
+
+  test('are shown where they belong', async ({ page, server }) => {
+    const { script, subscription } = await server.handle('one', 'a.b', 'export default () => 1');
+    await page.goto(`${server.url}/subscriptions/new?type=a.*&script=${script}`);
+    await expect(page.getByLabel('Event type or pattern')).toHaveValue('a.*');
+    await page.getByLabel('Filter').fill('$.a = 1');
+    await expect(page.getByRole('alert')).toContainText('Column 5');
+
+    await page.goto(`${server.url}/subscriptions/${subscription}`);
+    await expect(page.getByLabel('Event type or pattern')).toHaveValue('a.b');
+    await server.api('PATCH', `subscriptions/${subscription}`, { filter: '$.b' });
+    await page.getByLabel('Filter').fill('$.c');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await expect(page.getByText('It was changed meanwhile')).toBeVisible();
+  });
+});
+
+test('a subscription is paused, resumed and deleted', async ({ page, server }) => {
+  const { subscription } = await server.handle('one', 'a.b', 'export default () => 1');
+  await page.goto(`${server.url}/subscriptions/${subscription}`);
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await expect(page.getByText('paused', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await expect(page.getByText('active', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Delete' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+  await expect(page.getByText('No subscriptions yet')).toBeVisible();
+});
+
+test('a viewer reads scripts and subscriptions', async ({ page, server }) => {
+  const { script, subscription } = await server.handle('one', 'a.b', 'export default () => 1');
+  await logInAs(page, server, 'viewer');
+  await page.goto(`${server.url}/scripts/${script}`);
+  await expect(page.getByRole('textbox', { name: 'Source' })).toHaveText('export default () => 1');
+  await expect(page.getByRole('button', { name: 'Save' })).toHaveCount(0);
+  await page.goto(`${server.url}/subscriptions/${subscription}`);
+  await expect(page.getByLabel('Event type or pattern')).toBeDisabled();
+  await page.goto(`${server.url}/scripts/new`);
+  await expect(page.getByText('Your role may not see this')).toBeVisible();
+});

@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+
+import type { Stats } from '../../api/schema';
+import { deed } from './audit';
+import { curl } from './first-run';
+import { signs } from './health';
+import { charts } from './series';
+
+const well = {
+  uptime_ms: 65_000,
+  recovered: { events: 0, rows: 0, unclean_stops: 0 },
+  journal: { state: 'open', reason: null, commit_ms_mean: 0.5 },
+  subscriptions: { active: 3, paused: 0, suspended: 0, inactive: 0 },
+  lanes: [{ state: 'running' }, { state: 'cold' }],
+  isolation: 'process',
+  walls_missing: [],
+} as unknown as Stats;
+
+const toneOf = (stats: Stats, name: string) => signs(stats, undefined).find((sign) => sign.name === name)?.tone;
+
+test('a server that is well says so', () => {
+  expect(signs(well, undefined).every((sign) => sign.tone === 'good')).toBe(true);
+});
+
+test('what is not well stands out', () => {
+  expect(toneOf({ ...well, journal: { ...well.journal, state: 'disk_full' } }, 'Disk')).toBe('bad');
+  expect(toneOf({ ...well, journal: { ...well.journal, state: 'closed', reason: 'fsync failed' } }, 'Journal')).toBe('bad');
+  expect(toneOf({ ...well, subscriptions: { ...well.subscriptions, suspended: 1 } }, 'Subscriptions')).toBe('bad');
+  expect(toneOf({ ...well, walls_missing: ['landlock'] }, 'Lanes')).toBe('warn');
+  expect(toneOf({ ...well, lanes: [{ state: 'restarting' }] as never }, 'Lanes')).toBe('warn');
+  expect(toneOf({ ...well, recovered: { ...well.recovered, unclean_stops: 1 } }, 'Up')).toBe('warn');
+});
+
+test('counts of a step become rates, and silence a gap', () => {
+  const point = { at: '2026-01-01T00:00:05Z', events: 50, succeeded: 40, failed: 5, dead: 2, backlog: 7, p50_ms: null, p99_ms: null };
+  expect(charts([point], 5_000)).toMatchObject({ accepted: [10], succeeded: [8], failed: [1], dead: [2], backlog: [7], p50: [null] });
+});
+
+test('the audit trail reads as sentences', () => {
+  const read = (action: string, target: string, target_name: string | null = null) => deed({ action, target, target_name });
+  expect(read('subscription.pause', 'subscription 42', 'ship')).toEqual({ verb: 'paused', kind: 'subscription', id: '42', name: 'ship', link: '/subscriptions/42' });
+  expect(read('dead_letter.replay', 'dead letter 1234567')).toMatchObject({ verb: 'replayed', kind: 'dead letter', name: '…234567' });
+  expect(read('script.delete', 'script 1').link).toBeNull();
+  expect(read('config.sing', 'everything')).toMatchObject({ verb: 'sing', kind: 'everything', name: '' });
+});
+
+test('the command holds the key once there is one', () => {
+  expect(curl('trl_x')).toContain('-H "Authorization: Bearer trl_x"');
+  expect(curl(null)).toContain('$TRIPLINE_TOKEN');
+});

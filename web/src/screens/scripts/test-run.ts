@@ -1,0 +1,29 @@
+/** What a test runs on, and where its error points. */
+import { parseJson } from '../../api/json';
+import type { TestIn, TestOut } from '../../api/schema';
+import type { Mark } from '../../ui/editor';
+import { placeOf } from '../dead-letters/frame';
+
+export const TEMPLATE = `interface Payload {
+  // what the events you subscribe to carry
+}
+
+export default async function (payload: Payload, context: EventContext) {
+  console.log(context.type, payload);
+  return { seen: context.id };
+}
+`;
+
+/** The source as it is in the editor, on a stored event or on JSON. Throws when that is none. */
+export function testOf(source: string, language: TestIn['language'], eventId: string, json: string): TestIn {
+  const on = eventId.trim() ? { event_id: eventId.trim() } : { data: parseJson(json) };
+  return { source, language, ...on };
+}
+
+/** The compiler says where; a thrown error's stack does. */
+export function marksOf(out: TestOut | null | undefined): Mark[] {
+  const error = out?.error as { message: string; stack?: string | null; line?: number | null; column?: number | null } | null | undefined;
+  if (!error) return [];
+  const place = error.line ? { line: error.line, column: error.column ?? 1 } : placeOf(error.stack);
+  return place ? [{ ...place, message: error.message }] : [];
+}

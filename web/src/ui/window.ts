@@ -1,0 +1,29 @@
+/** Which rows of a long list are drawn: pure arithmetic behind `Table`. */
+
+export interface Span {
+  /** First row drawn, and the one after the last. */
+  from: number;
+  to: number;
+}
+
+const OVERSCAN = 8;
+
+/** Rows in sight of a box of `height` scrolled to `top`, with a few more on both sides. */
+export function span(total: number, rowHeight: number, top: number, height: number): Span {
+  const first = Math.floor(top / rowHeight) - OVERSCAN;
+  const last = Math.ceil((top + height) / rowHeight) + OVERSCAN;
+  return { from: Math.min(Math.max(first, 0), total), to: Math.min(Math.max(last, 0), total) };
+}
+
+/**
+ * Where to scroll so that the row at the top stays where it is when rows come in above it.
+ *
+ * `before` and `after` are the keys of the rows; 0 when the top row is gone or nothing came.
+ */
+export function shift(before: readonly string[], after: readonly string[], top: number, rowHeight: number): number {
+  const at = Math.floor(top / rowHeight);
+  const anchor = before[at];
+  if (anchor === undefined) return 0;
+  const now = after.indexOf(anchor);
+  return now < 0 ? 0 : (now - at) * rowHeight;
+}
