@@ -11,14 +11,13 @@ use actix_web::{
         header::{self, HeaderMap},
     },
 };
-use rust_embed::{EmbeddedFile, RustEmbed};
+use include_dir::{Dir, File, include_dir};
+use sha2::{Digest as _, Sha256};
 
 use super::error::{ApiError, Code};
 
 /// What `build.rs` laid out.
-#[derive(RustEmbed)]
-#[folder = "$OUT_DIR/dashboard"]
-struct Files;
+static FILES: Dir = include_dir!("$OUT_DIR/dashboard");
 
 const PAGE: &str = "index.html";
 /// File names in here carry a hash of their content.
@@ -35,8 +34,8 @@ pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError>
         let detail = format!("{} is for GET alone", request.path());
         return Err(ApiError::new(Code::MethodNotAllowed, detail));
     }
-    if let Some(file) = Files::get(&path).filter(|_| path != PAGE && !path.ends_with(".gz")) {
-        return Ok(serve_file(&request, &path, &file));
+    if let Some(file) = contents(&path).filter(|_| path != PAGE && !path.ends_with(".gz")) {
+        return Ok(serve_file(&request, &path, file));
     }
     if path.starts_with(HASHED) || !(path.is_empty() || wants_page(request.headers())) {
         return unknown();
@@ -57,31 +56,31 @@ fn mentions(headers: &HeaderMap, name: header::HeaderName, text: &str) -> bool {
 }
 
 fn serve_page(request: &HttpRequest, path: &str) -> HttpResponse {
-    let Some(file) = Files::get(PAGE) else {
+    let Some(file) = contents(PAGE) else {
         return HttpResponse::NotFound().finish();
     };
     let levels = path.matches('/').count();
     let up = if levels == 0 { "./".to_owned() } else { "../".repeat(levels) };
-    let html = String::from_utf8_lossy(&file.data).replace("\"./", &format!("\"{up}"));
-    let tag = format!("\"{}-{levels}\"", short_hash(&file));
+    let html = String::from_utf8_lossy(file).replace("\"./", &format!("\"{up}"));
+    let tag = format!("\"{}-{levels}\"", short_hash(file));
     answer(request, &tag, "no-cache", |mut response| {
         response.content_type("text/html; charset=utf-8").body(html)
     })
 }
 
-fn serve_file(request: &HttpRequest, path: &str, file: &EmbeddedFile) -> HttpResponse {
+fn serve_file(request: &HttpRequest, path: &str, file: &'static [u8]) -> HttpResponse {
     let lasting = path.starts_with(HASHED);
     let caching = if lasting { "public, max-age=31536000, immutable" } else { "no-cache" };
     let tag = format!("\"{}\"", short_hash(file));
     answer(request, &tag, caching, |mut response| {
         response.content_type(content_type(path)).insert_header((header::VARY, "accept-encoding"));
-        let packed = Files::get(&format!("{path}.gz"))
+        let packed = contents(&format!("{path}.gz"))
             .filter(|_| mentions(request.headers(), header::ACCEPT_ENCODING, "gzip"));
         match packed {
-            Some(packed) => response
-                .insert_header((header::CONTENT_ENCODING, "gzip"))
-                .body(packed.data.into_owned()),
-            None => response.body(file.data.to_vec()),
+            Some(packed) => {
+                response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed)
+            }
+            None => response.body(file),
         }
     })
 }
@@ -103,8 +102,12 @@ fn answer(
     full(headed(HttpResponse::Ok()))
 }
 
-fn short_hash(file: &EmbeddedFile) -> String {
-    file.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+fn contents(path: &str) -> Option<&'static [u8]> {
+    FILES.get_file(path).map(File::contents)
+}
+
+fn short_hash(file: &[u8]) -> String {
+    Sha256::digest(file)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn content_type(path: &str) -> &'static str {
