@@ -77,9 +77,7 @@ fn serve_file(request: &HttpRequest, path: &str, file: &'static [u8]) -> HttpRes
         let packed = contents(&format!("{path}.gz"))
             .filter(|_| mentions(request.headers(), header::ACCEPT_ENCODING, "gzip"));
         match packed {
-            Some(packed) => {
-                response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed)
-            }
+            Some(packed) => response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed),
             None => response.body(file),
         }
     })
