@@ -41,12 +41,26 @@ crate::sql::step!(
     CREATE INDEX events_type ON events (type, seq);
     CREATE INDEX events_cause ON events (cause_event) WHERE cause_event IS NOT NULL;
 
-    CREATE TABLE event_keys (
-        key          {bytes} PRIMARY KEY,
-        uid          {uuid} NOT NULL,
-        digest       {bytes} NOT NULL,
-        accepted_at  {int} NOT NULL
-    ) {keyed};
+    -- Which (source, id) was accepted: each commit's keys as one block, until enough of them are
+    -- sealed into a segment of sorted pages. Entries are 48 bytes: key, uid, digest.
+    CREATE TABLE key_blocks (
+        batch    {int} PRIMARY KEY,
+        entries  {bytes} NOT NULL
+    ) {table};
+    CREATE TABLE key_segments (
+        id         {int} PRIMARY KEY,
+        count      {int} NOT NULL,
+        first_seq  {int} NOT NULL,
+        last_seq   {int} NOT NULL,
+        newest     {int} NOT NULL,
+        filter     {bytes} NOT NULL
+    ) {table};
+    CREATE TABLE key_pages (
+        segment    {int} NOT NULL,
+        first_key  {bytes} NOT NULL,
+        entries    {bytes} NOT NULL,
+        PRIMARY KEY (segment, first_key)
+    ) {table};
 
     -- The fresh outcomes of an event s lie between the first block with top_seq >= s and the
     -- first with watermark >= s.

@@ -125,6 +125,12 @@ impl EventId {
     pub fn seq(self) -> Seq {
         Seq(number_of(self.0))
     }
+
+    /// When the event was accepted, as this uid claims.
+    #[must_use]
+    pub fn accepted_at(self) -> Millis {
+        Millis(i64::try_from(self.0.as_u64_pair().0 >> 16).unwrap_or(i64::MAX))
+    }
 }
 
 impl RunId {
@@ -176,6 +182,7 @@ mod tests {
     fn an_event_id_gives_its_seq_back() {
         let id = EventId::numbered(Millis(1_790_000_000_000), Seq(123_456_789), u64::MAX);
         assert_eq!(id.seq(), Seq(123_456_789));
+        assert_eq!(id.accepted_at(), Millis(1_790_000_000_000));
         assert_eq!(id.0.get_version_num(), 7);
     }
 

@@ -39,7 +39,6 @@ impl Runtime {
             events_before: before(keep.events),
             runs_before: before(keep.runs),
             letters_before: before(keep.dead_letters),
-            keys_before: before(keep.dedup),
             audit_before: before(keep.audit),
             watermark: self.journal().watermark(),
         };
@@ -48,8 +47,21 @@ impl Runtime {
             let step = self.store().retention().step(&plan, STEP).await?;
             removed += step;
             if step == 0 {
-                return Ok(removed);
+                break;
             }
         }
+        // Events younger than that are all stored, and their keys with them.
+        let keys_before = plan.events_before.zip(before(keep.dedup));
+        while let Some((events, keys)) = keys_before {
+            match self.journal().forget(events.min(keys)).await {
+                Ok(0) => break,
+                Ok(forgotten) => removed += forgotten,
+                Err(error) => {
+                    warn!(%error, "keys of deduplication stay for now");
+                    break;
+                }
+            }
+        }
+        Ok(removed)
     }
 }

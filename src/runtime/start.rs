@@ -144,7 +144,7 @@ impl Builder {
         let Launched { addresses, walls, trial_over } =
             is_ready.await.map_err(|_| StartError::Core)??;
         let told: Recipient<Told> = addresses.journal.clone().recipient();
-        let writer = journal.start(journal_store, state, told)?;
+        let writer = journal.start(journal_store, state, config.retention.dedup.0, told)?;
         if accused > 0 {
             warn!(deliveries = accused, "alone when the process died: they run before all else");
             trial_over.await;

@@ -2,11 +2,14 @@
 
 use entity::events::{Column, Entity, Model};
 use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, Statement, sea_query::Expr,
 };
 
-use super::{Error, Store, encode, journal::EventKey};
+use super::{
+    Error, Store, encode,
+    journal::{EventKey, find_key},
+};
 use crate::domain::{
     Cause, Envelope, Event, EventId, Lineage, Millis, Seq, SubscriptionId, TypePattern,
 };
@@ -100,15 +103,42 @@ impl Events<'_> {
 
     /// By the CloudEvent's own `source` and `id`.
     pub async fn find_by_id(&self, source: &str, id: &str) -> Result<Option<Event>, Error> {
-        let key = EventKey::key_of(source, id).to_vec();
-        let known = entity::event_keys::Entity::find_by_id(key).one(&self.0.connection).await?;
-        if let Some(known) = known {
-            return self.find(EventId(known.uid)).await;
+        for uid in self.takers(&EventKey::key_of(source, id)).await? {
+            let event = self.find(uid).await?;
+            if let Some(event) = event {
+                return Ok(Some(event));
+            }
         }
         // An event without an id of its own goes by its uid.
         let Ok(uid) = id.parse::<EventId>() else { return Ok(None) };
         let event = self.find(uid).await?;
         Ok(event.filter(|event| event.envelope.id.is_none() && *event.envelope.source == *source))
+    }
+
+    /// Events that were accepted under a key: more than one when the first was forgotten.
+    async fn takers(&self, key: &[u8; 16]) -> Result<Vec<EventId>, Error> {
+        let backend = self.0.connection.get_database_backend();
+        let blocks = match backend {
+            DbBackend::Postgres => {
+                "SELECT entries FROM key_blocks WHERE position($1 IN entries) > 0"
+            }
+            _ => "SELECT entries FROM key_blocks WHERE instr(entries, ?1) > 0",
+        };
+        // The one page of each segment where the key would be.
+        let pages = "SELECT p.entries FROM key_segments s JOIN key_pages p ON p.segment = s.id \
+             AND p.first_key = (SELECT q.first_key FROM key_pages q \
+             WHERE q.segment = s.id AND q.first_key <= $1 ORDER BY q.first_key DESC LIMIT 1)";
+        let mut takers = Vec::new();
+        for sql in [blocks, pages] {
+            let values = [sea_orm::Value::from(key.to_vec())];
+            let found = Statement::from_sql_and_values(backend, sql, values);
+            for row in self.0.connection.query_all_raw(found).await? {
+                let entries: Vec<u8> = row.try_get_by_index(0)?;
+                takers.extend(find_key(&entries, key).map(|known| known.uid));
+            }
+        }
+        takers.sort_unstable_by_key(|uid| std::cmp::Reverse(uid.seq()));
+        Ok(takers)
     }
 
     /// Newest first, before `before`, at most `limit`.

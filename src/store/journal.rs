@@ -11,15 +11,19 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+pub(in crate::store) use self::keys::find as find_key;
 use super::encode;
 use crate::domain::{
     BulkId, Definition, DeliveryId, Event, EventId, LetterId, Millis, NewEvent, RunError, RunLog,
     ScheduledId, Seq, SubscriptionId, kv,
 };
 
+mod keys;
 pub mod postgres;
+mod postgres_keys;
 mod postgres_rows;
 pub mod sqlite;
+mod sqlite_keys;
 mod statements;
 
 /// The store's one-row memory of the journal.
@@ -247,8 +251,16 @@ pub enum CommitError {
 pub trait JournalStore: Send {
     /// Becomes the owner: takes the lock, raises the epoch, notes an unclean stop.
     fn claim(&mut self) -> Result<JournalState, CommitError>;
-    /// Looks keys up, in order.
-    fn known(&mut self, keys: &[EventKey]) -> Result<Vec<Option<KnownEvent>>, CommitError>;
+    /// Looks keys up, in order. Those of events that were accepted before `forget` count only while
+    /// the event is stored.
+    fn known(
+        &mut self,
+        keys: &[EventKey],
+        forget: Millis,
+    ) -> Result<Vec<Option<KnownEvent>>, CommitError>;
+    /// Removes some of the keys of events that were accepted before `before` and are not stored;
+    /// returns how many. 0: nothing was found this time.
+    fn forget(&mut self, before: Millis) -> Result<u64, CommitError>;
     /// One transaction, one fsync. Checks the epoch and that `commit.batch` follows the last.
     fn commit(&mut self, commit: &Commit) -> Result<(), CommitError>;
     /// Housekeeping that would cost the next commit its time; called when nothing waits.

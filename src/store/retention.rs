@@ -1,18 +1,20 @@
 //! Retention: what is old goes, in slices small enough that the journal never waits for long.
+//!
+//! Keys of deduplication are the journal's own (`journal::keys`), and so is forgetting them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use entity::{
-    audit, bulk_operations, dead_letters, event_keys, events, outcome_blocks, outcome_late, runs,
-    sessions, subscriptions,
+    audit, bulk_operations, dead_letters, events, outcome_blocks, outcome_late, runs, sessions,
+    subscriptions,
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     Statement, sea_query::Expr,
 };
 
-use super::{BulkState, Error, LetterStatus, Store, encode, journal::EventKey};
-use crate::domain::{EventId, Millis, Seq};
+use super::{BulkState, Error, LetterStatus, Store, encode};
+use crate::domain::{Millis, Seq};
 
 /// See [`Store::retention`].
 pub struct Retention<'a>(pub(super) &'a Store);
@@ -23,8 +25,6 @@ pub struct RetentionPlan {
     pub events_before: Option<Millis>,
     pub runs_before: Option<Millis>,
     pub letters_before: Option<Millis>,
-    /// Keys live at least as long as their event.
-    pub keys_before: Option<Millis>,
     pub audit_before: Option<Millis>,
     /// Events above it are not settled.
     pub watermark: Seq,
@@ -52,7 +52,7 @@ impl Retention<'_> {
             removed += old;
         }
         if removed == 0 {
-            removed = self.small_things(plan, limit).await?;
+            removed = self.small_things(plan).await?;
         }
         self.give_back().await?;
         Ok(removed)
@@ -64,14 +64,9 @@ impl Retention<'_> {
         let after = self.0.retained.0.load(Ordering::Relaxed);
         // Found outside the gate: what may go now may go in a moment, too, since only events that
         // are settled below the watermark are among them, and the letters are asked again below.
-        let old: Vec<(i64, Option<String>, String, i64)> = events::Entity::find()
+        let old: Vec<i64> = events::Entity::find()
             .select_only()
-            .columns([
-                events::Column::Seq,
-                events::Column::Id,
-                events::Column::Source,
-                events::Column::AcceptedAt,
-            ])
+            .column(events::Column::Seq)
             .filter(events::Column::Seq.gt(after))
             .filter(events::Column::Seq.lt(encode::int(bound.0)))
             .filter(Expr::cust(UNHELD))
@@ -80,33 +75,19 @@ impl Retention<'_> {
             .into_tuple()
             .all(&self.0.connection)
             .await?;
-        let Some(&(last, ..)) = old.last() else {
+        let Some(&last) = old.last() else {
             self.0.retained.0.store(0, Ordering::Relaxed);
             return self.blocks(bound, limit).await;
         };
         let write = self.0.write().await?;
         let mut removed = 0;
         for part in old.chunks(super::events::IDS) {
-            let seqs = part.iter().map(|(seq, ..)| *seq);
             removed += events::Entity::delete_many()
-                .filter(events::Column::Seq.is_in(seqs))
+                .filter(events::Column::Seq.is_in(part.iter().copied()))
                 .filter(Expr::cust(UNHELD))
                 .exec(&*write)
                 .await?
                 .rows_affected;
-            let keys: Vec<Vec<u8>> = part
-                .iter()
-                .filter(|(.., at)| plan.keys_before.is_some_and(|before| *at < before.0))
-                .filter_map(|(_, id, source, _)| {
-                    Some(EventKey::key_of(source, id.as_deref()?).to_vec())
-                })
-                .collect();
-            if !keys.is_empty() {
-                event_keys::Entity::delete_many()
-                    .filter(event_keys::Column::Key.is_in(keys))
-                    .exec(&*write)
-                    .await?;
-            }
         }
         write.commit().await?;
         self.0.retained.0.store(last, Ordering::Relaxed);
@@ -203,10 +184,9 @@ impl Retention<'_> {
         Ok(removed.rows_affected)
     }
 
-    /// What is few: keys that outlived their events, audit, ended operations and sessions, and
-    /// definitions that were over long ago.
-    async fn small_things(&self, plan: &RetentionPlan, limit: u64) -> Result<u64, Error> {
-        let mut removed = self.orphaned_keys(plan, limit).await?;
+    /// What is few: audit, ended operations and sessions, and definitions that were over long ago.
+    async fn small_things(&self, plan: &RetentionPlan) -> Result<u64, Error> {
+        let mut removed = 0;
         let write = self.0.write().await?;
         if let Some(before) = plan.audit_before {
             let ended = bulk_operations::Column::State.ne(BulkState::Running.as_str());
@@ -231,38 +211,6 @@ impl Retention<'_> {
         let needed = self.bound(Millis(i64::MAX), plan.watermark).await?;
         removed += self.0.subscriptions().prune_definitions(needed).await?;
         Ok(removed)
-    }
-
-    /// Keys go with their events, unless they are kept for longer.
-    async fn orphaned_keys(&self, plan: &RetentionPlan, limit: u64) -> Result<u64, Error> {
-        use event_keys::{Column, Entity};
-        let (Some(keys), Some(events)) = (plan.keys_before, plan.events_before) else {
-            return Ok(0);
-        };
-        if keys >= events {
-            return Ok(0);
-        }
-        // No index by time: only those who keep keys for longer than events pay for the scan.
-        let old = Entity::find()
-            .filter(Column::AcceptedAt.lt(keys.0))
-            .limit(limit.min(super::events::IDS as u64))
-            .all(&self.0.connection)
-            .await?;
-        let uids: Vec<EventId> = old.iter().map(|key| EventId(key.uid)).collect();
-        let stored = self.0.events().find_all(&uids).await?;
-        let orphans: Vec<Vec<u8>> = old
-            .into_iter()
-            .filter(|key| !stored.iter().any(|event| event.uid.0 == key.uid))
-            .map(|key| key.key)
-            .collect();
-        if orphans.is_empty() {
-            return Ok(0);
-        }
-        let write = self.0.write().await?;
-        let removed =
-            Entity::delete_many().filter(Column::Key.is_in(orphans)).exec(&*write).await?;
-        write.commit().await?;
-        Ok(removed.rows_affected)
     }
 
     /// Hands free pages back to the file system, a few at a time. PostgreSQL has its autovacuum.

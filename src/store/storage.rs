@@ -26,9 +26,11 @@ pub struct TableSize {
     pub bytes: Option<u64>,
 }
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 23] = [
     "events",
-    "event_keys",
+    "key_blocks",
+    "key_segments",
+    "key_pages",
     "outcome_blocks",
     "outcome_late",
     "runs",

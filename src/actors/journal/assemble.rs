@@ -111,7 +111,7 @@ pub(super) fn assemble(
         match request {
             Request::Publish(publish) => answers.push(builder.publish(&publish.items)),
             Request::Settle(settlement) => builder.settle(settlement),
-            Request::Routed { .. } | Request::Barrier(_) => {}
+            Request::Routed { .. } | Request::Forget(..) | Request::Barrier(_) => {}
             Request::Cover(cover) => {
                 builder.cursor(cover.subscription, Some(cover.from));
                 for &seq in &cover.settled {

@@ -58,11 +58,13 @@ impl Journal {
         }
     }
 
-    /// Starts the writer on `store`, which has been claimed in `state`.
+    /// Starts the writer on `store`, which has been claimed in `state`. Keys of deduplication live
+    /// for `dedup` at least; `None`: for ever.
     pub(crate) fn start(
         &self,
         store: Box<dyn JournalStore>,
         state: JournalState,
+        dedup: Option<std::time::Duration>,
         told: Recipient<Told>,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         self.position.seq.store(state.seq.0, Relaxed);
@@ -76,6 +78,7 @@ impl Journal {
             arrivals: std::collections::VecDeque::new(),
             recovering: (state.unclean_stops > 0).then_some(state.seq),
             state,
+            dedup,
             told,
             instruments: Instruments::new(),
         };
@@ -109,6 +112,14 @@ impl Journal {
     pub(crate) async fn keys(&self, writes: KeyWrites) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
         self.submit(Request::Keys(KeyChanges { writes, reply }));
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Forgets some keys of deduplication of events that were accepted before `before` and are not
+    /// stored any more; returns how many, 0 when nothing was found this time.
+    pub(crate) async fn forget(&self, before: crate::domain::Millis) -> Result<u64, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Request::Forget(before, reply));
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 

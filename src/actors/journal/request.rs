@@ -40,6 +40,9 @@ pub(crate) enum Request {
     Cancel(ScheduledId, oneshot::Sender<Result<(), WriteError>>),
     /// A row that appears or changes without a run: a suspect's mark, a row set back.
     Row(Box<DeliveryRow>),
+    /// Keys of deduplication that are older may go where their event is not stored; answered with
+    /// how many went.
+    Forget(Millis, oneshot::Sender<Result<u64, WriteError>>),
     /// Answered once everything submitted before it is on disk.
     Barrier(oneshot::Sender<()>),
 }

@@ -60,6 +60,8 @@ pub(super) struct Writer {
     pub(super) position: Arc<Position>,
     pub(super) state: JournalState,
     pub(super) watermark: Watermark,
+    /// How long the key of an event is known that is not stored any more; `None`: for ever.
+    pub(super) dedup: Option<Duration>,
     pub(super) told: Recipient<Told>,
     pub(super) instruments: Instruments,
     /// Of the latest commits: their last event, and when the first publish in them came.
@@ -180,7 +182,8 @@ impl Writer {
         let known = if keys.is_empty() {
             Vec::new()
         } else {
-            match self.store.known(&keys) {
+            let forget = self.dedup.map_or(Millis(i64::MIN), |age| Millis::now().minus(age));
+            match self.store.known(&keys, forget) {
                 Ok(known) => known,
                 Err(error) => return Err(self.failed(error, self.state.batch + 1, requests)?),
             }
@@ -370,7 +373,7 @@ impl Writer {
         }
     }
 
-    fn answer(&self, requests: Vec<Request>, assembled: Assembled) {
+    fn answer(&mut self, requests: Vec<Request>, assembled: Assembled) {
         if !assembled.is_empty() {
             let mut committed = assembled.committed();
             let bytes: usize = committed.events.iter().map(|event| event.weight()).sum();
@@ -397,6 +400,10 @@ impl Writer {
                 }
                 Request::Keys(KeyChanges { reply, .. }) | Request::Cancel(_, reply) => {
                     let _ = reply.send(Ok(()));
+                }
+                Request::Forget(before, reply) => {
+                    let forgotten = self.store.forget(before);
+                    let _ = reply.send(forgotten.map_err(|e| WriteError::Refused(e.to_string())));
                 }
                 Request::Barrier(reply) => {
                     let _ = reply.send(());
@@ -440,6 +447,9 @@ fn refuse(request: Request, reason: &str) -> Option<Request> {
             let _ = change.reply.send(Err(WriteError::Refused(reason.into())));
         }
         Request::Keys(KeyChanges { reply, .. }) | Request::Cancel(_, reply) => {
+            let _ = reply.send(Err(WriteError::Refused(reason.into())));
+        }
+        Request::Forget(_, reply) => {
             let _ = reply.send(Err(WriteError::Refused(reason.into())));
         }
         other => {

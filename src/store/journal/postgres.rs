@@ -10,11 +10,13 @@ use tokio::runtime::Runtime;
 
 use super::{
     Commit, CommitError, EventKey, JournalState, JournalStore, KnownEvent,
+    keys::KeyIndex,
+    postgres_keys,
     postgres_rows::{self, classify, unknown},
     statements,
 };
 use crate::{
-    domain::{EventId, Millis, Seq},
+    domain::{Millis, Seq},
     store::{encode, gate::Gate},
 };
 
@@ -33,25 +35,26 @@ pub struct PostgresJournal {
     gate: Gate,
     runtime: Runtime,
     connection: Option<PgConnection>,
+    keys: KeyIndex,
     epoch: u64,
 }
 
 impl PostgresJournal {
     pub(in crate::store) fn new(options: PgConnectOptions, gate: Gate) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { options, gate, runtime, connection: None, epoch: 0 })
+        Ok(Self { options, gate, runtime, connection: None, keys: KeyIndex::default(), epoch: 0 })
     }
 
     /// Runs `work` on the open connection, which is lost when the outcome is unknown.
     fn with<T>(
         &mut self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, CommitError>,
+        work: impl AsyncFnOnce(&mut PgConnection, &mut KeyIndex) -> Result<T, CommitError>,
     ) -> Result<T, CommitError> {
         let connection = self
             .connection
             .as_mut()
             .ok_or_else(|| CommitError::Unknown("the store is not open".into()))?;
-        let result = self.runtime.block_on(work(connection));
+        let result = self.runtime.block_on(work(connection, &mut self.keys));
         if matches!(result, Err(CommitError::Unknown(_) | CommitError::Stale { .. })) {
             self.connection = None;
         }
@@ -77,11 +80,12 @@ impl JournalStore for PostgresJournal {
         let gate = self.gate.clone();
         let _turn = gate.hold();
         self.connection = Some(self.open()?);
-        let state = self.with(async |connection| {
+        let state = self.with(async |connection, index| {
             let mut transaction = connection.begin().await.map_err(unknown)?;
             transaction.execute(statements::CLAIM).await.map_err(unknown)?;
             let state = state(&mut transaction).await?;
             transaction.commit().await.map_err(unknown)?;
+            *index = postgres_keys::load(connection).await?;
             Ok(state)
         })?;
         self.epoch = state.epoch;
@@ -89,31 +93,20 @@ impl JournalStore for PostgresJournal {
         Ok(state)
     }
 
-    fn known(&mut self, keys: &[EventKey]) -> Result<Vec<Option<KnownEvent>>, CommitError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.with(async |connection| {
-            let wanted: Vec<&[u8]> = keys.iter().map(|key| &key.key[..]).collect();
-            let rows = sqlx::query("SELECT key, uid, digest FROM event_keys WHERE key = ANY($1)")
-                .bind(wanted)
-                .fetch_all(connection)
-                .await
-                .map_err(unknown)?;
-            let mut found = std::collections::HashMap::with_capacity(rows.len());
-            for row in rows {
-                let key: Vec<u8> = row.try_get(0).map_err(unknown)?;
-                let digest: Vec<u8> = row.try_get(2).map_err(unknown)?;
-                let digest = digest
-                    .try_into()
-                    .map_err(|_| CommitError::Unknown("a stored digest is damaged".into()))?;
-                found.insert(
-                    key,
-                    KnownEvent { uid: EventId(row.try_get(1).map_err(unknown)?), digest },
-                );
-            }
-            Ok(keys.iter().map(|key| found.get(&key.key[..]).copied()).collect())
+    fn known(
+        &mut self,
+        keys: &[EventKey],
+        forget: Millis,
+    ) -> Result<Vec<Option<KnownEvent>>, CommitError> {
+        self.with(async |connection, index| {
+            postgres_keys::known(connection, index, keys, forget).await
         })
+    }
+
+    fn forget(&mut self, before: Millis) -> Result<u64, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        self.with(async |connection, index| postgres_keys::forget(connection, index, before).await)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
@@ -121,16 +114,30 @@ impl JournalStore for PostgresJournal {
         let gate = self.gate.clone();
         let _turn = gate.hold();
         let epoch = self.epoch;
-        self.with(async |connection| {
+        self.with(async |connection, index| {
             let mut transaction = connection.begin().await.map_err(unknown)?;
             match write(&mut transaction, epoch, commit).await {
-                Ok(()) => transaction.commit().await.map_err(unknown),
-                Err(cause) => match transaction.rollback().await {
-                    Ok(()) => Err(cause),
-                    Err(error) => Err(CommitError::Unknown(format!("{cause}; and then {error}"))),
-                },
+                Ok(()) => transaction.commit().await.map_err(unknown)?,
+                Err(cause) => {
+                    return Err(match transaction.rollback().await {
+                        Ok(()) => cause,
+                        Err(error) => CommitError::Unknown(format!("{cause}; and then {error}")),
+                    });
+                }
             }
-        })
+            index.add(commit);
+            Ok(())
+        })?;
+        let Some(sealed) = self.keys.seal(encode::int(commit.batch)) else { return Ok(()) };
+        // The commit itself stands: its keys are in a block, and sealing is tried again.
+        match self.with(async |connection, _| postgres_keys::seal(connection, &sealed).await) {
+            Ok(()) => self.keys.sealed(sealed.segment),
+            Err(error) => {
+                tracing::warn!(%error, "keys of deduplication could not be sealed yet");
+                self.keys.not_sealed();
+            }
+        }
+        Ok(())
     }
 
     fn reopen(&mut self) -> Result<JournalState, CommitError> {
@@ -139,9 +146,13 @@ impl JournalStore for PostgresJournal {
         self.connection = None;
         self.connection = Some(self.open()?);
         let epoch = self.epoch;
-        self.with(async |connection| {
+        self.with(async |connection, index| {
             let state = state(connection).await?;
-            if state.epoch == epoch { Ok(state) } else { Err(CommitError::Stale { ours: epoch }) }
+            if state.epoch != epoch {
+                return Err(CommitError::Stale { ours: epoch });
+            }
+            *index = postgres_keys::load(connection).await?;
+            Ok(state)
         })
     }
 
@@ -149,7 +160,7 @@ impl JournalStore for PostgresJournal {
         let gate = self.gate.clone();
         let _turn = gate.hold();
         let epoch = self.epoch;
-        self.with(async |connection| {
+        self.with(async |connection, _| {
             let released = sqlx::query(statements::RELEASE)
                 .bind(encode::int(epoch))
                 .execute(connection)

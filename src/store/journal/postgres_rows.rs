@@ -166,18 +166,9 @@ async fn events(db: &mut PgConnection, rows: &[std::sync::Arc<Event>]) -> Result
 }
 
 async fn keys(db: &mut PgConnection, commit: &Commit) -> Result<(), CommitError> {
-    if commit.keys.is_empty() {
-        return Ok(());
-    }
-    let statement = sqlx::query(
-        "INSERT INTO event_keys (key, uid, digest, accepted_at) \
-         SELECT * FROM UNNEST($1::bytea[], $2::uuid[], $3::bytea[], $4::bigint[])",
-    )
-    .bind(column!(commit.keys, (key, _) => &key.key[..]))
-    .bind(column!(commit.keys, (_, index) => commit.events[*index].uid.0))
-    .bind(column!(commit.keys, (key, _) => &key.digest[..]))
-    .bind(column!(commit.keys, (_, index) => commit.events[*index].accepted_at.0));
-    run(db, statement).await.map(drop)
+    let Some(block) = super::keys::block(commit) else { return Ok(()) };
+    let batch = encode::int(commit.batch);
+    run(db, sqlx::query(dollars(statements::KEY_BLOCK)).bind(batch).bind(block)).await.map(drop)
 }
 
 async fn outcomes(db: &mut PgConnection, commit: &Commit) -> Result<(), CommitError> {

@@ -8,11 +8,12 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, TransactionBehavior, params};
-use uuid::Uuid;
 
 use super::{
     Commit, CommitError, DeliveryRow, EventKey, JournalState, JournalStore, KnownEvent, Scheduled,
-    SubscriptionChange, statements,
+    SubscriptionChange,
+    keys::{self, KeyIndex},
+    sqlite_keys, statements,
 };
 use crate::{
     domain::{
@@ -39,16 +40,32 @@ pub struct SqliteJournal {
     lock: Arc<OwnerLock>,
     gate: Gate,
     connection: Option<Connection>,
+    keys: KeyIndex,
     epoch: u64,
 }
 
 impl SqliteJournal {
     pub(in crate::store) fn new(path: &Path, lock: Arc<OwnerLock>, gate: Gate) -> Self {
-        Self { path: path.to_owned(), lock, gate, connection: None, epoch: 0 }
+        Self {
+            path: path.to_owned(),
+            lock,
+            gate,
+            connection: None,
+            keys: KeyIndex::default(),
+            epoch: 0,
+        }
     }
 
     fn connection(&self) -> Result<&Connection, CommitError> {
-        self.connection.as_ref().ok_or_else(|| CommitError::Unknown("the store is not open".into()))
+        self.connection.as_ref().ok_or_else(not_open)
+    }
+
+    /// After an error of housekeeping: a connection whose transaction hangs is not used again.
+    fn lost(&mut self, error: rusqlite::Error) -> CommitError {
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_autocommit()) {
+            self.connection = None;
+        }
+        unknown(error)
     }
 
     /// Writes back what the WAL holds, as far as readers allow.
@@ -71,30 +88,27 @@ impl JournalStore for SqliteJournal {
         transaction.execute(statements::CLAIM, []).map_err(unknown)?;
         let state = state(&transaction)?;
         transaction.commit().map_err(unknown)?;
+        self.keys = sqlite_keys::load(&connection)?;
         self.connection = Some(connection);
         self.epoch = state.epoch;
         gate.set_epoch(state.epoch);
         Ok(state)
     }
 
-    fn known(&mut self, keys: &[EventKey]) -> Result<Vec<Option<KnownEvent>>, CommitError> {
-        let connection = self.connection()?;
-        let look_up = || {
-            // One read transaction, so that the file is locked once and not once a key.
-            let transaction = connection.unchecked_transaction()?;
-            let mut select =
-                transaction.prepare_cached("SELECT uid, digest FROM event_keys WHERE key = ?1")?;
-            keys.iter()
-                .map(|key| {
-                    let found = |row: &rusqlite::Row| {
-                        let uid = EventId(Uuid::from_bytes(row.get(0)?));
-                        Ok(KnownEvent { uid, digest: row.get(1)? })
-                    };
-                    select.query_row([&key.key], found).optional()
-                })
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        look_up().map_err(unknown)
+    fn known(
+        &mut self,
+        keys: &[EventKey],
+        forget: Millis,
+    ) -> Result<Vec<Option<KnownEvent>>, CommitError> {
+        sqlite_keys::known(self.connection()?, &self.keys, keys, forget).map_err(unknown)
+    }
+
+    fn forget(&mut self, before: Millis) -> Result<u64, CommitError> {
+        let gate = self.gate.clone();
+        let _turn = gate.hold();
+        let connection = self.connection.as_ref().ok_or_else(not_open)?;
+        let forgotten = sqlite_keys::forget(connection, &mut self.keys, before);
+        forgotten.map_err(|error| self.lost(error))
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
@@ -107,6 +121,18 @@ impl JournalStore for SqliteJournal {
             self.connection = None;
         }
         result?;
+        self.keys.add(commit);
+        if let Some(sealed) = self.keys.seal(encode::int(commit.batch)) {
+            // The commit itself stands: its keys are in a block, and sealing is tried again.
+            match sqlite_keys::seal(self.connection()?, &sealed) {
+                Ok(()) => self.keys.sealed(sealed.segment),
+                Err(error) => {
+                    tracing::warn!(%error, "keys of deduplication could not be sealed yet");
+                    self.keys.not_sealed();
+                    self.lost(error);
+                }
+            }
+        }
         if WAL_PAGES.get() >= CHECKPOINT_PAGES {
             // The commit itself stands, whatever becomes of the checkpoint.
             if let Err(error) = self.checkpoint("PASSIVE") {
@@ -132,6 +158,7 @@ impl JournalStore for SqliteJournal {
         if state.epoch != self.epoch {
             return Err(CommitError::Stale { ours: self.epoch });
         }
+        self.keys = sqlite_keys::load(&connection)?;
         self.connection = Some(connection);
         Ok(state)
     }
@@ -175,7 +202,7 @@ fn open(path: &Path) -> Result<Connection, CommitError> {
         ("synchronous", "FULL"),
         ("foreign_keys", "ON"),
         ("temp_store", "MEMORY"),
-        // In KiB when negative. Keys land anywhere in their table: this keeps it in memory.
+        // In KiB when negative: the last leaves of every index, and rows that come back soon.
         ("cache_size", "-32768"),
         ("wal_autocheckpoint", "0"),
     ] {
@@ -288,6 +315,10 @@ fn classify(error: &rusqlite::Error) -> CommitError {
     }
 }
 
+fn not_open() -> CommitError {
+    CommitError::Unknown("the store is not open".into())
+}
+
 fn unknown(error: rusqlite::Error) -> CommitError {
     match classify(&error) {
         CommitError::Full => CommitError::Full,
@@ -308,17 +339,9 @@ impl Rows<'_> {
         for change in &commit.changes {
             self.change(change)?;
         }
-        for event in &commit.events {
-            self.event(event)?;
-        }
-        // Their tree is the only one that is not filled from left to right: in order, neighbours find
-        // their page where the one before left it.
-        let mut keys: Vec<_> = commit.keys.iter().collect();
-        keys.sort_unstable_by_key(|(key, _)| key.key);
-        for (key, index) in keys {
-            let event = &commit.events[*index];
-            let row = params![key.key, event.uid.0.as_bytes(), key.digest, event.accepted_at.0];
-            self.run(statements::KEY, row)?;
+        self.events(&commit.events)?;
+        if let Some(keys) = keys::block(commit) {
+            self.run(statements::KEY_BLOCK, params![encode::int(commit.batch), keys])?;
         }
         self.outcomes(commit)?;
         for (run, emitted) in &commit.runs {
@@ -379,11 +402,15 @@ impl Rows<'_> {
         Err(super::out_of_step(&state(self.connection)?, epoch, commit))
     }
 
-    fn event(&self, event: &Event) -> Result<(), CommitError> {
-        let envelope = &event.envelope;
-        self.run(
-            statements::EVENT,
-            params![
+    fn events(&self, events: &[Arc<Event>]) -> Result<(), CommitError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut insert =
+            self.connection.prepare_cached(statements::EVENT).map_err(|error| classify(&error))?;
+        for event in events {
+            let envelope = &event.envelope;
+            let row = params![
                 encode::int(event.seq.0),
                 event.uid.0.as_bytes(),
                 envelope.id.as_deref(),
@@ -402,8 +429,9 @@ impl Rows<'_> {
                 event.lineage.hop,
                 encode::int(event.lineage.spread),
                 encode::checksum(event),
-            ],
-        )?;
+            ];
+            insert.execute(row).map_err(|error| classify(&error))?;
+        }
         Ok(())
     }
 

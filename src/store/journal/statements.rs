@@ -30,8 +30,20 @@ pub(super) const EVENT: &str = "INSERT INTO events (seq, uid, id, source, type, 
      cause_subscription, hop, spread, checksum) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
-pub(super) const KEY: &str =
-    "INSERT INTO event_keys (key, uid, digest, accepted_at) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const KEY_BLOCK: &str = "INSERT INTO key_blocks (batch, entries) VALUES (?1, ?2)";
+
+pub(super) const KEY_SEGMENT: &str = "INSERT INTO key_segments (id, count, first_seq, last_seq, newest, \
+     filter) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+pub(super) const KEY_SEGMENTS: &str =
+    "SELECT id, count, first_seq, last_seq, newest, filter FROM key_segments ORDER BY id";
+
+pub(super) const KEY_PAGE: &str =
+    "INSERT INTO key_pages (segment, first_key, entries) VALUES (?1, ?2, ?3)";
+
+/// The page of a segment that has the key, if the segment has it.
+pub(super) const KEY_PAGE_OF: &str = "SELECT entries FROM key_pages WHERE segment = ?1 \
+     AND first_key <= ?2 ORDER BY first_key DESC LIMIT 1";
 
 pub(super) const BLOCK: &str = "INSERT INTO outcome_blocks (batch, at, count, bytes, top_seq, watermark) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

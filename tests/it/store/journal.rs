@@ -1,7 +1,7 @@
 //! Group commits: all or nothing, one owner, and where the store stands after anything.
 
 use tripline::{
-    domain::Seq,
+    domain::{Millis, Seq},
     store::{
         Error, Store,
         journal::{BlockRow, CommitError},
@@ -72,7 +72,7 @@ fn known_keys_name_the_event_that_took_them(db: Db) {
     let keys = [commit.keys[1].0, commit.keys[0].0];
     let mut stranger = keys[0];
     stranger.key[0] ^= 1;
-    let known = owner.journal.known(&[keys[0], stranger, keys[1]]).unwrap();
+    let known = owner.journal.known(&[keys[0], stranger, keys[1]], Millis(0)).unwrap();
     assert_eq!(known[0].unwrap().uid, commit.events[1].uid);
     assert_eq!(known[0].unwrap().digest, keys[0].digest);
     assert_eq!(known[1], None);
@@ -83,14 +83,16 @@ fn a_refused_row_undoes_its_whole_commit(db: Db) {
     let mut owner = db.claim();
     let first = owner.with_events([event("a", Some("1"), "{}")]);
     owner.commit(&first);
-    let twice = owner.with_events([event("a", Some("2"), "{}"), event("a", Some("1"), "{}")]);
+    // Two events under one seq, which no publisher can bring about.
+    let mut twice = owner.with_events([event("a", Some("2"), "{}"), event("a", Some("3"), "{}")]);
+    twice.events[1] = twice.events[0].clone();
     let refused = owner.try_commit(&twice);
     assert!(matches!(refused, Err(CommitError::Statement(_))), "{refused:?}");
     // The same batch number, without the offender.
     let split = owner.with_events([event("a", Some("2"), "{}")]);
     owner.commit(&split);
     assert_eq!(
-        owner.journal.known(&[split.keys[0].0]).unwrap()[0].unwrap().uid,
+        owner.journal.known(&[split.keys[0].0], Millis(0)).unwrap()[0].unwrap().uid,
         split.events[0].uid
     );
 }

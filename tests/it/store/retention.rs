@@ -13,6 +13,8 @@ on_both!(
     a_cursor_holds_what_it_has_to_read,
     old_runs_and_letters_go,
     keys_may_outlive_their_events,
+    sealed_keys_are_found_and_forgotten,
+    a_forgotten_key_may_be_taken_again,
 );
 
 /// Everything is old.
@@ -22,7 +24,6 @@ fn everything(watermark: u64) -> RetentionPlan {
         events_before: far,
         runs_before: far,
         letters_before: None,
-        keys_before: far,
         audit_before: far,
         watermark: Seq(watermark),
     }
@@ -55,7 +56,8 @@ fn old_events_go_with_their_keys_and_outcomes(db: Db) {
     plan.events_before = Some(events.events[6].accepted_at);
     assert!(apply(&db, &owner, &plan) >= 6);
     assert_eq!(left(&db, &owner), [7, 8, 9, 10]);
-    let known = owner.journal.known(&[events.keys[0].0, events.keys[6].0]).unwrap();
+    let keys = [events.keys[0].0, events.keys[6].0];
+    let known = owner.journal.known(&keys, Millis(i64::MAX)).unwrap();
     assert_eq!(known[0], None);
     assert!(known[1].is_some());
     assert_eq!(db.wait(owner.store.outcomes().of_event(Seq(7))).unwrap().len(), 1);
@@ -132,16 +134,91 @@ fn keys_may_outlive_their_events(db: Db) {
     let mut owner = db.claim();
     let events = owner.with_events((0..4).map(|n| event("a", Some(&n.to_string()), "{}")));
     owner.commit(&events);
-    let mut plan = everything(4);
-    plan.keys_before = Some(events.events[2].accepted_at);
-    apply(&db, &owner, &plan);
+    apply(&db, &owner, &everything(4));
     assert!(left(&db, &owner).is_empty());
     let keys: Vec<_> = events.keys.iter().map(|(key, _)| *key).collect();
-    let known = owner.journal.known(&keys).unwrap();
+    let forget = events.events[2].accepted_at;
+    let known = owner.journal.known(&keys, forget).unwrap();
     let known: Vec<bool> = known.iter().map(Option::is_some).collect();
     assert_eq!(known, [false, false, true, true]);
-    // Their time comes without an event to go with.
-    plan.keys_before = Some(Millis(plan.events_before.unwrap().0 - 1));
-    apply(&db, &owner, &plan);
-    assert!(owner.journal.known(&keys).unwrap().iter().all(Option::is_none));
+}
+
+/// Enough keys for two sealed segments, a tail, and some events that stay.
+fn sealed_keys_are_found_and_forgotten(db: Db) {
+    const SEGMENT: u64 = 65_536;
+    let mut owner = db.claim();
+    let mut keys = Vec::new();
+    for part in 0..5 {
+        let ids = (0..SEGMENT / 2).map(|n| format!("{part}/{n}"));
+        let commit = owner.with_events(ids.map(|id| event("a", Some(&id), "{}")));
+        keys.extend(commit.keys.iter().map(|(key, index)| (*key, commit.events[*index].clone())));
+        owner.commit(&commit);
+    }
+    let find = |owner: &mut Owner, forget: Millis| {
+        let wanted: Vec<_> = keys.iter().map(|(key, _)| *key).step_by(97).collect();
+        let found = owner.journal.known(&wanted, forget).unwrap();
+        let events = keys.iter().map(|(_, event)| event).step_by(97);
+        events
+            .zip(found)
+            .filter(|(event, known)| {
+                assert!(known.is_none_or(|known| known.uid == event.uid));
+                known.is_some()
+            })
+            .count()
+    };
+    let all = keys.len().div_ceil(97);
+    let always = Millis(i64::MIN);
+    assert_eq!(find(&mut owner, always), all);
+    let mut stranger = keys[0].0;
+    stranger.key[9] ^= 1;
+    assert_eq!(owner.journal.known(&[stranger], always).unwrap(), [None]);
+    // Another process knows as much, and so does a reader of the store.
+    owner.journal.release().unwrap();
+    drop(owner);
+    let mut owner = db.claim();
+    assert_eq!(find(&mut owner, always), all);
+    for (_, event) in [&keys[0], keys.last().unwrap()] {
+        let id = event.envelope.id.as_deref().unwrap();
+        let found = db.wait(owner.store.events().find_by_id("/tests", id)).unwrap();
+        assert_eq!(found.unwrap().uid, event.uid);
+    }
+
+    // Nothing is forgotten while it is stored, however old it is.
+    let far = Millis(i64::MAX);
+    assert_eq!(owner.journal.forget(far).unwrap(), 0);
+    // All but the first event and every thousandth of the second segment.
+    db.tamper(&format!(
+        "DELETE FROM events WHERE seq > 1 AND (seq <= {SEGMENT} OR seq % 1000 <> 0)"
+    ));
+    let young = keys[SEGMENT as usize].1.accepted_at;
+    assert_eq!(owner.journal.forget(young).unwrap(), SEGMENT - 1, "the first segment but one key");
+    assert_eq!(owner.journal.forget(young).unwrap(), 0);
+    assert_eq!(find(&mut owner, always), 1 + all - (SEGMENT as usize).div_ceil(97));
+    assert!(owner.journal.forget(far).unwrap() > SEGMENT - 100);
+    assert!(owner.journal.known(&[keys[0].0], far).unwrap()[0].is_some());
+    let id = keys[0].1.envelope.id.as_deref().unwrap();
+    assert!(db.wait(owner.store.events().find_by_id("/tests", id)).unwrap().is_some());
+    drop(owner);
+    let mut again = db.claim();
+    assert!(again.journal.known(&[keys[0].0], far).unwrap()[0].is_some());
+    assert!(again.journal.known(&[keys[1].0], always).unwrap()[0].is_none());
+}
+
+fn a_forgotten_key_may_be_taken_again(db: Db) {
+    let mut owner = db.claim();
+    let first = owner.with_events([event("a", Some("1"), "{}")]);
+    owner.commit(&first);
+    db.tamper("DELETE FROM events");
+    let key = first.keys[0].0;
+    assert_eq!(owner.journal.known(&[key], Millis(i64::MAX)).unwrap(), [None]);
+    let second = owner.with_events([event("a", Some("1"), "{}")]);
+    owner.commit(&second);
+    for _ in 0..2 {
+        let known = owner.journal.known(&[key], Millis(i64::MIN)).unwrap();
+        assert_eq!(known[0].unwrap().uid, second.events[0].uid, "the later one counts");
+        let stored = db.wait(owner.store.events().find_by_id("/tests", "1")).unwrap();
+        assert_eq!(stored.unwrap().uid, second.events[0].uid);
+        drop(owner);
+        owner = db.claim();
+    }
 }

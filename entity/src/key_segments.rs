@@ -1,15 +1,17 @@
-//! Which `(source, id)` was seen, as hashes.
+//! Sealed segments of keys, with their filters.
 
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "event_keys")]
+#[sea_orm(table_name = "key_segments")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub key: Vec<u8>,
-    pub uid: Uuid,
-    pub digest: Vec<u8>,
-    pub accepted_at: i64,
+    pub id: i64,
+    pub count: i64,
+    pub first_seq: i64,
+    pub last_seq: i64,
+    pub newest: i64,
+    pub filter: Vec<u8>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
