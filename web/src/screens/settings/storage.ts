@@ -5,7 +5,7 @@ const DAY_MS = 86_400_000;
 /** Less history says nothing about a day. */
 const LEAST_MS = 3_600_000;
 /** Tables that grow with every event. */
-const FLOWING = new Set(['events', 'event_keys', 'outcome_blocks', 'outcome_late', 'runs']);
+const FLOWING = new Set(['events', 'key_blocks', 'key_pages', 'outcome_blocks', 'outcome_late', 'runs']);
 
 /** The largest first; those of which nothing is known last. */
 export function bySize(tables: readonly TableOut[]): TableOut[] {
