@@ -47,6 +47,30 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   await expect(page.getByText('16', { exact: true })).toBeVisible();
 });
 
+test('the editor knows payload and SDK, marks what is wrong, and goes there by key', async ({ page, server }, info) => {
+  const { script } = await server.handle('one', 'order.*', 'export default (order) => order.price');
+  await server.emit('order.placed', { price: 7, customer: { vip: true } });
+  await server.until('events', (answer) => answer.items.length === 1);
+  await page.goto(`${server.url}/scripts/${script}`);
+  const source = page.getByRole('textbox', { name: 'Source' });
+  await expect(page.getByText('No problems')).toBeVisible();
+  await expect(page.getByRole('region', { name: 'the type of the payload' })).toContainText('vip: boolean');
+
+  await write(source, 'export default (order) => { sdk.events.emmit("a.b", {}); return order.prize; }');
+  await expect(page.getByText('2 problems')).toBeVisible();
+  await source.press('Control+Home');
+  await source.press('F8');
+  await expect(page.getByText(/Property 'emmit' does not exist/)).toBeVisible();
+  await expectAccessible(page);
+  await page.screenshot({ path: info.outputPath('faults.png') });
+
+  await write(source, 'export default (order) => order.cus');
+  await expect(page.getByRole('option', { name: 'customer' })).toBeVisible();
+  await page.screenshot({ path: info.outputPath('choices.png') });
+  await source.press('Enter');
+  await expect(source).toHaveText('export default (order) => order.customer');
+});
+
 test('a new version is a save away, an old one too, and leaving asks', async ({ page, server }) => {
   const { script } = await server.handle('one', 'a.b', 'export default () => 1');
   await page.goto(`${server.url}/scripts/${script}`);

@@ -1,13 +1,13 @@
 /** CodeMirror as the screens use it. Loaded when an editor is shown, never before. */
-import { autocompletion, closeBrackets } from '@codemirror/autocomplete';
+import { autocompletion, closeBrackets, closeBracketsKeymap, type CompletionContext, type CompletionResult } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirror/commands';
 import { javascript } from '@codemirror/lang-javascript';
 import { json } from '@codemirror/lang-json';
 import { bracketMatching, HighlightStyle, indentOnInput, syntaxHighlighting } from '@codemirror/language';
-import { setDiagnostics } from '@codemirror/lint';
+import { type Diagnostic, diagnosticCount, lintGutter, lintKeymap, linter, nextDiagnostic, openLintPanel, setDiagnosticsEffect } from '@codemirror/lint';
 import { highlightSelectionMatches, searchKeymap } from '@codemirror/search';
-import { EditorState, type Extension } from '@codemirror/state';
-import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';
+import { EditorState, type Extension, StateEffect, StateField } from '@codemirror/state';
+import { drawSelection, EditorView, highlightActiveLine, hoverTooltip, keymap, lineNumbers, type Tooltip } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 
 export type EditorLanguage = 'typescript' | 'javascript' | 'json';
@@ -21,6 +21,35 @@ export interface EditorOptions {
   onchange: (value: string) => void;
   onsave?: () => void;
   onrun?: () => void;
+  /** Asked whenever it is needed: it may come later than the editor. */
+  service?: () => LanguageService | null;
+  /** How many faults are marked. */
+  onfaults?: (count: number) => void;
+}
+
+/** Places are offsets. */
+export interface Fault {
+  from: number;
+  to: number;
+  severity: 'error' | 'warning';
+  message: string;
+  source?: string;
+}
+
+export type Choices = { label: string; type: string; boost: number }[];
+
+export interface Hover {
+  from: number;
+  to: number;
+  text: string;
+}
+
+/** Knows the language of the text: finds faults, completes, explains. */
+export interface LanguageService {
+  check(text: string): Promise<Fault[]>;
+  complete(text: string, position: number): Promise<Choices>;
+  detail(text: string, position: number, label: string): Promise<string>;
+  hover(text: string, position: number): Promise<Hover | null>;
 }
 
 /** 1-based, as the server counts. */
@@ -42,6 +71,14 @@ const theme = EditorView.theme({
     backgroundColor: 'color-mix(in srgb, var(--accent) 24%, transparent)',
   },
   '.cm-tooltip, .cm-panels': { backgroundColor: 'var(--raised)', color: 'var(--text)', border: '1px solid var(--line)' },
+  '.cm-tooltip': { borderRadius: 'var(--radius-m)', boxShadow: 'var(--shadow)' },
+  '.cm-explained': { maxWidth: '32rem', maxHeight: '16rem', overflow: 'auto', padding: '6px 10px', whiteSpace: 'pre-wrap', overflowWrap: 'anywhere', fontFamily: 'var(--mono)', fontSize: '12px' },
+  '.cm-diagnostic-error': { borderLeftColor: 'var(--bad)' },
+  '.cm-diagnostic-warning': { borderLeftColor: 'var(--warn)' },
+  '.cm-diagnosticSource': { opacity: 1, color: 'var(--text-faint)' },
+  '.cm-panel.cm-panel-lint ul [aria-selected]': { backgroundColor: 'var(--accent-soft)' },
+  '.cm-panel.cm-panel-lint ul:focus [aria-selected]': { backgroundColor: 'var(--accent-soft)' },
+  '.cm-panel.cm-panel-lint button[name=close]': { color: 'var(--text)' },
   '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--accent-soft)', color: 'var(--text)' },
 });
 
@@ -82,12 +119,13 @@ export function createEditor(options: EditorOptions): EditorView {
       indentOnInput(),
       bracketMatching(),
       closeBrackets(),
-      autocompletion(),
+      options.language === 'json' ? autocompletion() : [completion(options), hovers(options)],
+      faults(options),
       highlightActiveLine(),
       highlightSelectionMatches(),
       syntaxHighlighting(colours),
       LANGUAGES[options.language](),
-      keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap, indentWithTab]),
+      keymap.of([...closeBracketsKeymap, ...lintKeymap, ...defaultKeymap, ...historyKeymap, ...searchKeymap, indentWithTab]),
       EditorState.readOnly.of(options.readonly),
       EditorView.contentAttributes.of({ 'aria-label': options.label, tabindex: '0' }),
       EditorView.updateListener.of((update) => update.docChanged && options.onchange(update.state.doc.toString())),
@@ -96,15 +134,99 @@ export function createEditor(options: EditorOptions): EditorView {
   });
 }
 
-/** Underlines where the server found fault; none takes the marks away. */
+/** What the server found fault with, as long as the text is the one it saw. */
+const setMarks = StateEffect.define<readonly Mark[]>();
+const recheck = StateEffect.define<null>();
+const marksField = StateField.define<readonly Mark[]>({
+  create: () => [],
+  update(marks, transaction) {
+    for (const effect of transaction.effects) if (effect.is(setMarks)) return effect.value;
+    return transaction.docChanged ? [] : marks;
+  },
+});
+
+const CHECK_AFTER_MS = 250;
+
+/** Marks of the server and of the language service, F8 goes from one to the next. */
+function faults(options: EditorOptions): Extension {
+  const source = async (view: EditorView): Promise<Diagnostic[]> => {
+    const { doc } = view.state;
+    const marks = view.state.field(marksField);
+    // A service that fails takes nothing but its own marks away.
+    const found = await (options.service?.()?.check(doc.toString()) ?? Promise.resolve([])).catch((): Fault[] => []);
+    const within = (at: number): number => Math.min(Math.max(0, at), doc.length);
+    return [
+      ...marks
+        .filter(({ line }) => line >= 1 && line <= doc.lines)
+        .map(({ line, column, message }): Diagnostic => {
+          const at = doc.line(line);
+          const from = Math.min(at.from + Math.max(0, column - 1), at.to);
+          return { from, to: Math.min(from + 1, at.to) || from, severity: 'error', message };
+        }),
+      ...found.map((fault): Diagnostic => ({ ...fault, from: within(fault.from), to: within(fault.to) })),
+    ].sort((a, b) => a.from - b.from);
+  };
+  const count = EditorView.updateListener.of((update) => {
+    const isNew = update.transactions.some((one) => one.effects.some((effect) => effect.is(setDiagnosticsEffect)));
+    if (isNew) options.onfaults?.(diagnosticCount(update.state));
+  });
+  const isAsked = (effects: readonly StateEffect<unknown>[]): boolean => effects.some((effect) => effect.is(setMarks) || effect.is(recheck));
+  return [
+    marksField,
+    linter(source, { delay: CHECK_AFTER_MS, needsRefresh: (update) => update.transactions.some((one) => isAsked(one.effects)) }),
+    lintGutter(),
+    count,
+  ];
+}
+
+function completion(options: EditorOptions): Extension {
+  const source = async (context: CompletionContext): Promise<CompletionResult | null> => {
+    const service = options.service?.();
+    const word = context.matchBefore(/[\w$]*$/);
+    const from = word?.from ?? context.pos;
+    const isMember = context.state.sliceDoc(from - 1, from) === '.';
+    if (!service || (from === context.pos && !isMember && !context.explicit)) return null;
+    const text = context.state.doc.toString();
+    const choices = await service.complete(text, context.pos).catch(() => []);
+    return {
+      from,
+      validFor: /^[\w$]*$/,
+      options: choices.map((choice) => ({ ...choice, info: async () => explained(await service.detail(text, context.pos, choice.label).catch(() => '')) })),
+    };
+  };
+  return autocompletion({ override: [source], icons: false });
+}
+
+function explained(text: string): HTMLElement {
+  const element = document.createElement('div');
+  element.className = 'cm-explained';
+  element.textContent = text;
+  return element;
+}
+
+function hovers(options: EditorOptions): Extension {
+  return hoverTooltip(async (view, position): Promise<Tooltip | null> => {
+    const found = await (options.service?.()?.hover(view.state.doc.toString(), position) ?? Promise.resolve(null)).catch(() => null);
+    return found && { pos: found.from, end: found.to, above: true, create: () => ({ dom: explained(found.text) }) };
+  });
+}
+
+/** Marks where the server found fault; none takes the marks away. */
 export function mark(view: EditorView, marks: readonly Mark[]): void {
-  const { doc } = view.state;
-  const diagnostics = marks
-    .filter(({ line }) => line >= 1 && line <= doc.lines)
-    .map(({ line, column, message }) => {
-      const at = doc.line(line);
-      const from = Math.min(at.from + Math.max(0, column - 1), at.to);
-      return { from, to: Math.min(from + 1, at.to) || from, severity: 'error' as const, message };
-    });
-  view.dispatch(setDiagnostics(view.state, diagnostics));
+  view.dispatch({ effects: setMarks.of(marks) });
+}
+
+/** The language service knows more than before. */
+export function checkAgain(view: EditorView): void {
+  view.dispatch({ effects: recheck.of(null) });
+}
+
+/** To the next fault, and the list of all. */
+export function goToNext(view: EditorView): void {
+  nextDiagnostic(view);
+  view.focus();
+}
+
+export function listFaults(view: EditorView): void {
+  openLintPanel(view);
 }

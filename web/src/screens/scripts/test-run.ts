@@ -4,10 +4,7 @@ import type { TestIn, TestOut } from '../../api/schema';
 import type { Mark } from '../../ui/editor';
 import { placeOf } from '../dead-letters/frame';
 
-export const TEMPLATE = `interface Payload {
-  // what the events you subscribe to carry
-}
-
+export const TEMPLATE = `// Payload is known from stored events, once the script has a subscription.
 export default async function (payload: Payload, context: EventContext) {
   console.log(context.type, payload);
   return { seen: context.id };
