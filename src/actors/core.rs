@@ -327,8 +327,10 @@ pub(crate) struct Tally {
     pub(crate) host_calls: u64,
     /// Runs that went again because what they had read was changed meanwhile.
     pub(crate) kv_conflicts: u64,
-    /// Dead letters in a row, for the breaker.
+    /// Dead letters in a row, for the breaker: none succeeded since the first attempt of each.
+    /// Retries come due in clusters, so twenty may die one after the other while nine in ten succeed.
     pub(crate) dead_in_a_row: u32,
+    pub(crate) last_success: Millis,
     pub(crate) last_error: Option<String>,
     pub(crate) restarts: u32,
     pub(crate) last_crash: Option<(Millis, String)>,

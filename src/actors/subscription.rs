@@ -974,6 +974,7 @@ impl SubscriptionActor {
             let mut tally = self.slot.tally.borrow_mut();
             tally.succeeded += 1;
             tally.dead_in_a_row = 0;
+            tally.last_success = Millis::now();
         }
         let row = match &delivery.row {
             Some(row) => RowChange::Done(row.id),
@@ -1024,7 +1025,9 @@ impl SubscriptionActor {
             if dead {
                 self.slot.meters().dead.increment(1);
                 tally.dead += 1;
-                tally.dead_in_a_row += 1;
+                if row.first_failed_at.is_some_and(|first| first > tally.last_success) {
+                    tally.dead_in_a_row += 1;
+                }
             } else {
                 self.slot.meters().failed.increment(1);
                 tally.failed += 1;

@@ -42,7 +42,6 @@ const FAILING: &str = "export default (order: { fails: boolean; amount: number }
 
 /// How often the progress of settling is looked at: rarely enough to cost the server nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const RESUME_EVERY: Duration = Duration::from_millis(500);
 
 /// What a scenario subscribes and publishes.
 struct Scenario {
@@ -101,6 +100,14 @@ const SCENARIOS: [Scenario; 7] = [
     },
     Scenario { name: "failing", source: FAILING, failing: true, ..SINGLE },
 ];
+
+impl Scenario {
+    /// Whether an event is one that always fails: every tenth of a batch, or all of every tenth
+    /// connection.
+    fn dooms(&self, n: usize) -> bool {
+        self.failing && n.is_multiple_of(10)
+    }
+}
 
 /// The scenarios' names, as help and errors list them.
 fn names() -> String {
@@ -205,7 +212,7 @@ async fn measure(
     let made = prepare(client, scenario).await?;
     // Runtimes load and caches fill before anything counts.
     let warm = Duration::from_millis(500);
-    publish(args, client, scenario, warm, 0).await?;
+    let warmed = publish(args, client, scenario, warm, 0).await?;
     let before_warm = drained(client).await?;
     let stats = client.get("/stats").await?;
     let sampled_before = sampled(&stats);
@@ -216,26 +223,17 @@ async fn measure(
     bar.enable_steady_tick(Duration::from_millis(200));
     let started = Instant::now();
     let span = Duration::from_secs(args.seconds);
-    let (events, mut latencies) = publish(args, client, scenario, span, 1).await?;
+    let Published { events, doomed, mut latencies } =
+        publish(args, client, scenario, span, 1).await?;
     let expected = before_warm.settled + (events as f64 * scenario.settled_per_event).round();
     bar.set_message(format!("{}: settling", scenario.name));
-    let mut resumed = Instant::now();
     let after = loop {
         let now = Snapshot::read(client, &args.server.server).await?;
         if now.settled >= expected {
             break now;
         }
         if started.elapsed() > span + Duration::from_secs(120) {
-            bail!(
-                "{}: {} of {expected} deliveries settled in time; \"failing\" wants a server with \
-                 supervisor.breaker.dead_letters = 0",
-                scenario.name,
-                now.settled
-            );
-        }
-        if scenario.failing && resumed.elapsed() > RESUME_EVERY {
-            resume(client, &made).await?;
-            resumed = Instant::now();
+            bail!("{}: {} of {expected} deliveries settled in time", scenario.name, now.settled);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
@@ -244,7 +242,11 @@ async fn measure(
     let cpu_us = server_cpu(server).zip(cpu_before).map(|(after, before)| {
         (after.saturating_sub(before)).as_secs_f64() * 1e6 / events.max(1) as f64
     });
-    let settled = after.settled - before_warm.settled;
+    // What ends as a dead letter is no work done.
+    let settled = after.settled - before_warm.settled - doomed as f64;
+    if scenario.failing {
+        exactly(client, &made, warmed.doomed + doomed).await?;
+    }
     let sampled = sampled(&client.get("/stats").await?) - sampled_before;
     clean_up(client, &made).await?;
     latencies.sort_unstable();
@@ -265,12 +267,21 @@ fn sampled(stats: &Value) -> f64 {
     stats["deliveries"]["sampled"].as_f64().unwrap_or_default()
 }
 
-/// Dead letters in a row are what the breaker waits for; here they are the workload.
-async fn resume(client: &Client, made: &Made) -> anyhow::Result<()> {
-    for id in &made.subscriptions {
-        client.post(&format!("/subscriptions/{id}/resume"), &Value::Null).await?;
+/// Every event that had to fail is one dead letter, and nothing else is.
+async fn exactly(client: &Client, made: &Made, doomed: u64) -> anyhow::Result<()> {
+    let subscription = made.subscriptions.first().context("a scenario has a subscription")?;
+    let path = format!("/dead-letters/count?subscription_id={subscription}");
+    let started = Instant::now();
+    loop {
+        let letters = client.get(&path).await?["count"].as_u64().unwrap_or_default();
+        if letters == doomed {
+            return Ok(());
+        }
+        if letters > doomed || started.elapsed() > Duration::from_secs(60) {
+            bail!("failing: {letters} dead letters of {doomed} events that always fail");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// Milliseconds at a quantile of sorted microseconds.
@@ -400,15 +411,23 @@ async fn drained(client: &Client) -> anyhow::Result<Snapshot> {
     }
 }
 
-/// Publishes for `span` on all connections; returns the events, and the answers' times in
-/// microseconds.
+/// What was published, and how long the answers took.
+struct Published {
+    events: u64,
+    /// Of these, those whose handler always throws.
+    doomed: u64,
+    /// Microseconds.
+    latencies: Vec<u32>,
+}
+
+/// Publishes for `span` on all connections.
 async fn publish(
     args: &BenchArgs,
     client: &Client,
     scenario: &Scenario,
     span: Duration,
     round: u64,
-) -> anyhow::Result<(u64, Vec<u32>)> {
+) -> anyhow::Result<Published> {
     let host = args.server.server.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let local = tokio::task::LocalSet::new();
     let mut tasks = Vec::new();
@@ -426,13 +445,15 @@ async fn publish(
     }
     local
         .run_until(async {
-            let (mut events, mut latencies) = (0, Vec::new());
-            for task in tasks {
+            let mut published = Published { events: 0, doomed: 0, latencies: Vec::new() };
+            for (connection, task) in tasks.into_iter().enumerate() {
                 let (requests, times) = task.await??;
-                events += requests * scenario.batch as u64;
-                latencies.extend(times);
+                published.events += requests * scenario.batch as u64;
+                let doomed = (0..scenario.batch).filter(|n| scenario.dooms(connection + n)).count();
+                published.doomed += requests * doomed as u64;
+                published.latencies.extend(times);
             }
-            Ok((events, latencies))
+            Ok(published)
         })
         .await
 }
@@ -449,7 +470,7 @@ impl Request {
     fn new(host: &str, token: &str, scenario: &Scenario, round: u64, connection: usize) -> Self {
         let run = uuid::Uuid::now_v7().simple().to_string();
         let item = |n: usize| {
-            let fails = scenario.failing && n.is_multiple_of(10);
+            let fails = scenario.dooms(n);
             format!(
                 "{{\"specversion\":\"1.0\",\"id\":\"{run}-{round}-{connection}-000000000000\",\"source\":\"/bench\",\
                  \"type\":\"bench.first\",\"data\":{{\"order\":{n},\"amount\":{}.5,\"currency\":\"EUR\",\
@@ -458,11 +479,13 @@ impl Request {
                 n + 40
             )
         };
-        // A tenth of single requests fail: the failing ones are every tenth connection's.
         let body = if scenario.batch == 1 {
             item(connection)
         } else {
-            format!("[{}]", (0..scenario.batch).map(item).collect::<Vec<_>>().join(","))
+            format!(
+                "[{}]",
+                (0..scenario.batch).map(|n| item(connection + n)).collect::<Vec<_>>().join(",")
+            )
         };
         let content_type = if scenario.batch == 1 {
             "application/cloudevents+json"
