@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::{Table, Value};
 
 use crate::{
-    domain::{parse_span, restart::RestartPolicy},
+    domain::{Span, parse_span, restart::RestartPolicy},
     sandbox::RunLimits,
 };
 
@@ -273,10 +273,6 @@ pub enum LogFormat {
     Human,
     Json,
 }
-
-/// A span of time: `"30s"`, `"10m"`, `"2h"`, `"7d"`, or milliseconds as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
 
 /// How long something is kept: a span, or `"never"` for "never removed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -883,22 +879,10 @@ fn masked(value: serde_json::Value) -> serde_json::Value {
     shown.into()
 }
 
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&print_span(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SpanVisitor).map(Self)
-    }
-}
-
 impl Serialize for Keep {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Some(span) => serializer.collect_str(&print_span(span)),
+            Some(span) => serializer.collect_str(&Span(span)),
             None => serializer.serialize_str("never"),
         }
     }
@@ -914,40 +898,6 @@ impl<'de> Deserialize<'de> for Keep {
             .map(|span| Self(Some(span)))
             .map_err(|error| D::Error::custom(format!("{error}, or \"never\"")))
     }
-}
-
-struct SpanVisitor;
-
-impl serde::de::Visitor<'_> for SpanVisitor {
-    type Value = Duration;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration such as \"30s\", or milliseconds")
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, ms: i64) -> Result<Duration, E> {
-        u64::try_from(ms)
-            .map(Duration::from_millis)
-            .map_err(|_| E::custom("a duration is not negative"))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, ms: u64) -> Result<Duration, E> {
-        Ok(Duration::from_millis(ms))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
-        parse_span(text).map_err(E::custom)
-    }
-}
-
-fn print_span(span: Duration) -> String {
-    let ms = span.as_millis();
-    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if ms >= size && ms.is_multiple_of(size) {
-            return format!("{}{unit}", ms / size);
-        }
-    }
-    format!("{ms}ms")
 }
 
 #[cfg(test)]

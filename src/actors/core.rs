@@ -286,6 +286,8 @@ pub(crate) struct Slot {
     pub(crate) rows_in_hand: Cell<u32>,
     /// Runs that were given to a lane and have not ended.
     pub(crate) in_flight: Cell<u32>,
+    /// When its rate limit lets the next run start, while it holds one back.
+    pub(crate) held_until: Cell<Option<Millis>>,
     /// Rows that wait in the store.
     pub(crate) rows_waiting: Cell<u64>,
     /// Events that matched while it was behind and are not read yet, as far as this process knows.
@@ -383,6 +385,7 @@ impl Slot {
             suspects: Cell::default(),
             rows_in_hand: Cell::new(0),
             in_flight: Cell::new(0),
+            held_until: Cell::new(None),
             rows_waiting: Cell::new(0),
             unread: Cell::new(0),
             oldest_at_sweep: Cell::new(None),

@@ -33,7 +33,8 @@ use super::{
 use crate::{
     domain::{
         Cause, DataEncoding, Definition, DeliveryId, Envelope, ErrorKind, Event, Lineage, Millis,
-        NewEvent, OnDead, Ordering, RunError, RunId, RunLog, Seq, block::Outcome, kv::Namespace,
+        NewEvent, OnDead, Ordering, RunError, RunId, RunLog, Seq, Span, block::Outcome,
+        kv::Namespace, rate::RateWindow,
     },
     filter::{Filter, KeyPath, View},
     host::{CommitError, Grants, Mask, RunHost},
@@ -297,6 +298,9 @@ pub(crate) struct SubscriptionActor {
     /// Mean duration of a run, exponentially weighted.
     pace: Duration,
     runs: u64,
+    /// What the rate limit counts, and the timer that goes on when it holds a run back.
+    rate: RateWindow,
+    goes_on: Option<SpawnHandle>,
     /// Why deliveries cannot start: the program does not compile.
     broken: Option<RunError>,
 }
@@ -329,6 +333,8 @@ impl SubscriptionActor {
             blocked: HashMap::new(),
             pace: Duration::ZERO,
             runs: 0,
+            rate: RateWindow::default(),
+            goes_on: None,
             broken: None,
         };
         for event in held {
@@ -519,21 +525,82 @@ impl SubscriptionActor {
         };
         let now = Millis::now();
         while let Some(delivery) = self.queue.front() {
+            if let Some(error) = self.expired(delivery, now) {
+                let delivery = self.queue.pop_front().expect("the front was just seen");
+                self.fail(delivery, program.version, Duration::ZERO, None, error, None);
+                continue;
+            }
             let pinned = delivery.row.as_ref().and_then(|row| row.pinned_version);
+            let is_alone = delivery.is_alone();
+            if self.is_held(now, ctx) {
+                return;
+            }
             if let Some(version) = pinned.filter(|&version| version != program.version) {
                 // A replay with another version: its context is opened when it is loaded.
                 let delivery = self.queue.pop_front().expect("the front was just seen");
+                self.count_start();
                 self.load_pinned(delivery, version, ctx);
                 continue;
             }
             let one_is_alone = || self.in_flight.values().any(|flying| flying.delivery.is_alone());
-            if !self.in_flight.is_empty() && (delivery.is_alone() || one_is_alone()) {
+            if !self.in_flight.is_empty() && (is_alone || one_is_alone()) {
                 return;
             }
             let Some(lane) = self.free_lane(&program, ctx) else { return };
             let delivery = self.queue.pop_front().expect("the front was just seen");
+            self.count_start();
             self.start(delivery, lane, &program, now);
         }
+    }
+
+    /// The error of a delivery that waited too long. Whoever replays a letter wants it to run.
+    fn expired(&self, delivery: &Delivery, now: Millis) -> Option<RunError> {
+        let age = self.definition().limits.expires_after?;
+        let waited = now.since(delivery.event.accepted_at);
+        if waited <= age.0 || delivery.replay() > 0 {
+            return None;
+        }
+        Some(RunError {
+            kind: ErrorKind::Expired,
+            message: format!(
+                "could not start within limits.expires_after ({age}): its event was accepted {} ago",
+                Span(Duration::from_secs(waited.as_secs()))
+            ),
+            stack: None,
+        })
+    }
+
+    fn count_start(&mut self) {
+        if self.definition().limits.rate_limit.is_some() {
+            self.rate.start(Instant::now());
+        }
+    }
+
+    /// Whether the rate limit holds the next run back; if so, it goes on by itself.
+    fn is_held(&mut self, now: Millis, ctx: &mut Context<Self>) -> bool {
+        let Some(limit) = self.definition().limits.rate_limit else {
+            self.rate.clear();
+            self.slot.held_until.set(None);
+            return false;
+        };
+        let wait = self.rate.wait(&limit, Instant::now());
+        let until = wait.map(|wait| now.plus(wait));
+        if let Some(wait) = wait
+            && (self.slot.held_until.get() > until || self.goes_on.is_none())
+        {
+            let again = ctx.run_later(wait, |actor, ctx| {
+                actor.goes_on = None;
+                actor.guarded(ctx, None, |actor, ctx| {
+                    actor.pump(ctx);
+                    actor.read_on(ctx);
+                });
+            });
+            if let Some(later) = self.goes_on.replace(again) {
+                ctx.cancel_future(later);
+            }
+        }
+        self.slot.held_until.set(until);
+        until.is_some()
     }
 
     /// The runtime with the least to do, if it may take one more; opens one while there are fewer
@@ -994,7 +1061,8 @@ impl SubscriptionActor {
         error: RunError,
         retry_after: Option<Duration>,
     ) {
-        let attempt = delivery.attempts() + 1;
+        let has_run = error.kind != ErrorKind::Expired;
+        let attempt = delivery.attempts() + u32::from(has_run);
         let policy = self.definition().retry_policy.clone();
         let dead = error.kind.is_final() || attempt >= policy.max_attempts;
         let now = Millis::now();
@@ -1025,7 +1093,7 @@ impl SubscriptionActor {
             if dead {
                 self.slot.meters().dead.increment(1);
                 tally.dead += 1;
-                if row.first_failed_at.is_some_and(|first| first > tally.last_success) {
+                if has_run && row.first_failed_at.is_some_and(|first| first > tally.last_success) {
                     tally.dead_in_a_row += 1;
                 }
             } else {

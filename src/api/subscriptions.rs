@@ -20,8 +20,8 @@ use super::{
 use crate::{
     Runtime,
     domain::{
-        Backoff, BackoffKind, Definition, Limits, Millis, OnDead, Ordering, RetryPolicy, ScriptId,
-        Seq, Subscription, SubscriptionId, SubscriptionState, TypePattern,
+        Backoff, BackoffKind, Definition, Limits, Millis, OnDead, Ordering, RateLimit, RetryPolicy,
+        ScriptId, Seq, Span, Subscription, SubscriptionId, SubscriptionState, TypePattern,
     },
     runtime::{NewSubscription, SubscriptionStatus},
     store::SubscriptionFilter,
@@ -99,6 +99,13 @@ pub(super) struct LimitsOut {
     pub wall_ms: Option<u64>,
     #[schema(required = true)]
     pub memory_bytes: Option<u64>,
+    /// How often runs may start, retries included; null: as often as there is something to do.
+    #[schema(required = true)]
+    pub rate_limit: Option<RateLimit>,
+    /// A delivery that could not start so long after its event was accepted is dead-lettered as
+    /// `expired`; null: it waits for as long as it takes. Replays never expire.
+    #[schema(required = true, value_type = Option<String>, example = "1h")]
+    pub expires_after: Option<Span>,
 }
 
 /// What a subscription is doing; counts are since the process started.
@@ -110,6 +117,9 @@ pub(super) struct ActivityOut {
     pub running: u64,
     /// Waiting for a retry or a replay.
     pub waiting: u64,
+    /// When its rate limit lets the next run start; null while it holds nothing back.
+    #[schema(required = true)]
+    pub rate_limited_until: Option<Millis>,
     /// First event it has not been given, when it is behind.
     #[schema(required = true, value_type = Option<u64>)]
     pub behind_from: Option<Seq>,
@@ -154,6 +164,7 @@ impl From<&SubscriptionStatus> for ActivityOut {
             in_hand: status.in_hand,
             running: status.running,
             waiting: status.waiting,
+            rate_limited_until: status.rate_limited_until,
             behind_from: status.behind_from,
             succeeded: status.succeeded,
             failed: status.failed,
@@ -194,6 +205,8 @@ impl SubscriptionOut {
                 cpu_ms: subscription.definition.limits.cpu_ms,
                 wall_ms: subscription.definition.limits.wall_ms,
                 memory_bytes: subscription.definition.limits.memory_bytes,
+                rate_limit: subscription.definition.limits.rate_limit,
+                expires_after: subscription.definition.limits.expires_after,
             },
             from_seq: subscription.from_seq,
             created_at: subscription.created_at,
@@ -285,6 +298,12 @@ pub(super) struct LimitsIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u64>)]
     pub memory_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<RateLimit>)]
+    pub rate_limit: Option<Option<RateLimit>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, example = "1h")]
+    pub expires_after: Option<Option<Span>>,
 }
 
 impl RetryPolicyIn {
@@ -304,6 +323,8 @@ impl LimitsIn {
         set(&mut limits.cpu_ms, self.cpu_ms);
         set(&mut limits.wall_ms, self.wall_ms);
         set(&mut limits.memory_bytes, self.memory_bytes);
+        set(&mut limits.rate_limit, self.rate_limit);
+        set(&mut limits.expires_after, self.expires_after);
     }
 
     /// The limits of a test run, within the operator's maxima.

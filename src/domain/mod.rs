@@ -9,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod kv;
 pub mod outcome;
+pub mod rate;
 pub mod restart;
 pub mod retry;
 pub mod script;
@@ -26,8 +27,9 @@ pub use self::{
         SessionId, SubscriptionId, TokenId,
     },
     outcome::{ErrorKind, LogLevel, LogLine, RunError, RunLog},
+    rate::RateLimit,
     retry::{Backoff, BackoffKind, RetryPolicy},
     script::{Language, Script, ScriptVersion},
     subscription::{Definition, Limits, OnDead, Ordering, Subscription, SubscriptionState},
-    time::{Millis, parse_span},
+    time::{Millis, Span, parse_span},
 };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, RetryPolicy, ScriptId, Seq, SubscriptionId, TypePattern};
+use super::{Millis, RateLimit, RetryPolicy, ScriptId, Seq, Span, SubscriptionId, TypePattern};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
@@ -74,6 +74,11 @@ pub struct Limits {
     pub wall_ms: Option<u64>,
     /// Heap of one runtime, in bytes.
     pub memory_bytes: Option<u64>,
+    /// How often runs may start; `None`: as often as there is something to do.
+    pub rate_limit: Option<RateLimit>,
+    /// A delivery that could not start so long after its event was accepted is dead-lettered as
+    /// `expired`; `None`: it waits for as long as it takes.
+    pub expires_after: Option<Span>,
 }
 
 /// What the API calls `state`.

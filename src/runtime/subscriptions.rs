@@ -1,6 +1,6 @@
 //! Subscriptions, as the API and embedding applications handle them.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use super::{CoreHandle, Runtime, Stopped};
 use crate::{
@@ -107,6 +107,8 @@ pub struct SubscriptionStatus {
     pub running: u64,
     /// Waiting for a retry, a replay, or their turn in a row of their own.
     pub waiting: u64,
+    /// When its rate limit lets the next run start, while it holds one back.
+    pub rate_limited_until: Option<Millis>,
     /// First event it has not been given, when it is behind.
     pub behind_from: Option<Seq>,
     pub succeeded: u64,
@@ -166,6 +168,12 @@ impl Subscriptions {
             if value.is_some_and(|value| !(least..=most).contains(&value)) {
                 return wrong(field, format!("a number from {least} to {most} (script.max)"));
             }
+        }
+        if let Some(Err((field, expected))) = limits.rate_limit.map(|rate| rate.check()) {
+            return wrong(field, expected.to_owned());
+        }
+        if limits.expires_after.is_some_and(|age| age.0 < Duration::from_secs(1)) {
+            return wrong("limits.expires_after", "a duration of at least \"1s\"".into());
         }
         Ok(())
     }
@@ -362,6 +370,12 @@ impl Subscriptions {
         dry_run: bool,
     ) -> Result<Backfill, ChangeError> {
         let subscription = self.find(id).await?;
+        if let Some(age) = subscription.definition.limits.expires_after
+            && Millis::now().since(from) > age.0
+        {
+            let expected = format!("a time within limits.expires_after ({age}) of now");
+            return Err(ChangeError::Invalid(Field::plain("from", expected)));
+        }
         let store = self.0.store();
         let from = store.events().at_or_after(from).await?;
         let settled = store.outcomes().settled_of(id, from).await?;
@@ -479,6 +493,7 @@ fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
         in_hand: slot.in_hand() as u64,
         running: u64::from(slot.in_flight.get()),
         waiting: slot.rows_waiting.get(),
+        rate_limited_until: slot.held_until.get().filter(|&until| until > Millis::now()),
         behind_from: (!slot.live.get()).then(|| slot.next_unread.get()),
         succeeded: tally.succeeded,
         failed: tally.failed,

@@ -1,9 +1,11 @@
 //! An event's way through a subscription: success, retries, dead letters, replay, crashes.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::TestRuntime;
+use crate::support::{Database, TestRuntime, eventually};
 
 /// One script's endless loop must not cost its neighbours their events.
 #[tokio::test]
@@ -113,4 +115,118 @@ async fn a_publisher_token_publishes_and_nothing_else() {
         .request(Method::GET, "/api/v1/events", None)
         .await
         .refused(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_rate_limit_spreads_the_runs_and_shows_what_it_holds_back() {
+    let rt = TestRuntime::start().await;
+    rt.subscription("slow")
+        .on("mail.*")
+        .with("limits", json!({ "rate_limit": { "runs": 3, "per": "1s" } }))
+        .add()
+        .await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("slow"));
+    assert_eq!(rt.get(&path).await["limits"]["rate_limit"], json!({ "runs": 3, "per": "1s" }));
+
+    let started = std::time::Instant::now();
+    let mails: Vec<_> = (0..8).map(|n| json!({ "type": "mail.due", "data": { "n": n } })).collect();
+    rt.post("/api/v1/events", &json!(mails)).await;
+    eventually("a run that is held back", async || {
+        let activity = rt.get(&path).await["activity"].clone();
+        if activity["rate_limited_until"].is_string() { Ok(()) } else { Err(activity) }
+    })
+    .await;
+    eventually("all to have run", async || {
+        let activity = rt.get(&path).await["activity"].clone();
+        if activity["succeeded"] == 8 { Ok(()) } else { Err(activity) }
+    })
+    .await;
+    // Three at once, three a second later, and the last two a second after that.
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+
+    // Without the limit everything goes at once, what was held back included.
+    let mails: Vec<_> = (0..20).map(|_| json!({ "type": "mail.due", "data": {} })).collect();
+    rt.post("/api/v1/events", &json!(mails)).await;
+    rt.patch(&path, &json!({ "limits": { "rate_limit": null } })).await;
+    eventually("all to have run without a limit", async || {
+        let activity = rt.get(&path).await["activity"].clone();
+        if activity["succeeded"] == 28 { Ok(()) } else { Err(activity) }
+    })
+    .await;
+    assert!(rt.get(&path).await["activity"]["rate_limited_until"].is_null());
+    let wrong = json!({ "limits": { "rate_limit": { "runs": 0, "per": "1s" } } });
+    let refused =
+        rt.request(Method::PATCH, &path, Some(&wrong)).await.refused(422, "invalid_field");
+    assert_eq!(refused["field"], "limits.rate_limit.runs");
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_too_old_dies_as_expired_and_runs_when_replayed() {
+    let rt = TestRuntime::with(Database::Sqlite, "[supervisor.breaker]\ndead_letters = 1\n").await;
+    rt.subscription("fresh")
+        .on("quote.*")
+        .script("export default (quote) => quote.n")
+        .with("limits", json!({ "expires_after": "1s" }))
+        .with("paused", json!(true))
+        .add()
+        .await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("fresh"));
+    let uid = rt.publish("quote.made", json!({ "n": 1 })).await;
+    let accepted = std::time::Instant::now();
+    eventually("the event to grow old", async || {
+        let age = accepted.elapsed();
+        if age > Duration::from_millis(1_100) { Ok(()) } else { Err(age) }
+    })
+    .await;
+    rt.post(&format!("{path}/resume"), &json!({})).await;
+
+    rt.delivery_of(&uid, "fresh").await.dead().after(0);
+    let letter = rt.dead_letter("fresh").await.because("expired").saying("expires_after (1s)");
+    rt.publish("quote.made", json!({ "n": 2 })).await;
+    rt.delivery("fresh").await.succeeded();
+    // Not a failure of the script: the breaker, at one letter here, does not count it.
+    assert_eq!(rt.get(&path).await["state"], "active");
+
+    rt.post(&format!("/api/v1/dead-letters/{}/replay", letter.id()), &json!({})).await;
+    rt.delivery_of(&uid, "fresh").await.succeeded().returned(&json!(1));
+    let past = json!({ "from": "2020-01-01T00:00:00Z", "dry_run": true });
+    let refused = rt
+        .request(Method::POST, &format!("{path}/backfill"), Some(&past))
+        .await
+        .refused(422, "invalid_field");
+    assert_eq!(refused["field"], "from");
+}
+
+/// Retries come due together, so letters may follow each other although most events succeed.
+#[tokio::test]
+async fn the_breaker_waits_for_deaths_without_a_success_since_they_began() {
+    let rt = TestRuntime::with(Database::Sqlite, "[supervisor.breaker]\ndead_letters = 3\n").await;
+    let source = "export default (job) => { if (job.fails) throw new Error('always'); }";
+    rt.subscription("jobs").on("job.*").script(source).attempts(2, 100).add().await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("jobs"));
+    let batch = |fails: &[bool]| {
+        let job = |fails: &bool| json!({ "type": "job.due", "data": { "fails": fails } });
+        json!(fails.iter().map(job).collect::<Vec<_>>())
+    };
+    let letters = async |count: u64| {
+        eventually("all letters", async || {
+            let path = format!("/api/v1/dead-letters/count?subscription_id={}", rt.id_of("jobs"));
+            let found = rt.get(&path).await;
+            if found["count"] == count { Ok(()) } else { Err(found) }
+        })
+        .await;
+    };
+
+    rt.post("/api/v1/events", &batch(&[true, true, true, true, false])).await;
+    letters(4).await;
+    assert_eq!(rt.get(&path).await["state"], "active");
+
+    rt.post("/api/v1/events", &batch(&[true, true, true])).await;
+    letters(7).await;
+    let shown = eventually("the breaker", async || {
+        let shown = rt.get(&path).await;
+        if shown["state"] == "suspended" { Ok(shown) } else { Err(shown) }
+    })
+    .await;
+    assert!(shown["state_reason"].as_str().unwrap().contains("circuit breaker: 3"), "{shown}");
 }
