@@ -693,6 +693,8 @@ impl SubscriptionActor {
             loop_message: (within < self.core.config.script.emits)
                 .then(|| self.loop_message(event).into()),
             alone: delivery.is_alone(),
+            record: false,
+            tape: None,
         };
         let in_flight = InFlight {
             delivery,

@@ -176,6 +176,8 @@ async fn run_once(name: String, program: Arc<Program>, event: Event) -> anyhow::
         emits_within_loop_limits: u32::MAX,
         loop_message: None,
         alone: false,
+        record: false,
+        tape: None,
     };
     let report = sandbox.try_out(spec, run, Rc::new(Nobody)).await;
     sandbox.stop();

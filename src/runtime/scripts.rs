@@ -173,6 +173,8 @@ impl Scripts {
             emits_within_loop_limits: u32::MAX,
             loop_message: None,
             alone: false,
+            record: false,
+            tape: None,
         };
         let grants = Arc::new(self.grants(input.script).await?);
         let mask = grants.mask(&self.0.0.vault);

@@ -147,6 +147,7 @@ impl RunReport {
             self.logs.clear();
             self.warnings.clear();
             self.retry_after = None;
+            self.tape = None;
         }
         self
     }
@@ -156,6 +157,9 @@ impl RunReport {
         // The mark that says where the log was cut comes on top.
         if logged > limits.log_bytes + 1_024 {
             return Some(format!("{logged} bytes of logs"));
+        }
+        if self.tape.as_ref().is_some_and(|tape| !tape.is_bounded()) {
+            return Some("more on its tape than is kept".into());
         }
         if self.emits.len() > limits.emits as usize {
             return Some(format!("{} emits", self.emits.len()));
@@ -257,6 +261,7 @@ mod tests {
             cpu: Duration::ZERO,
             waited: Duration::ZERO,
             heap_bytes: 0,
+            tape: None,
         }
     }
 

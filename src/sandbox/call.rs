@@ -6,8 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD};
 use futures::future::LocalBoxFuture;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{RunKey, RunLimits, border::check_json};
 use crate::domain::{
@@ -98,18 +99,25 @@ pub struct FetchResponse {
     pub body: Blob,
 }
 
-/// Bytes that travel as they are; serde would take a vector for a sequence of numbers.
+/// Bytes that travel as they are, and as base64 where people may read; serde would take a vector for a sequence of numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blob(pub Vec<u8>);
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(&Base64Display::new(&self.0, &STANDARD));
+        }
         serializer.serialize_bytes(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            return STANDARD.decode(text).map(Self).map_err(D::Error::custom);
+        }
         <&[u8]>::deserialize(deserializer).map(|bytes| Self(bytes.to_vec()))
     }
 }

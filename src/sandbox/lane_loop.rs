@@ -295,9 +295,13 @@ pub fn run_here(
                         std::thread::sleep(at.saturating_duration_since(Instant::now()));
                         engine.wake(&mut clock)
                     }
-                    false => questions.into_iter().fold(None, |_, (call, question)| {
-                        engine.answer(call, host(question), &mut clock)
-                    }),
+                    // An answer may end the run, or wait for its turn: then the next wake-up goes on.
+                    false => questions
+                        .into_iter()
+                        .fold(None, |step, (call, question)| {
+                            engine.answer(call, host(question), &mut clock).or(step)
+                        })
+                        .or_else(|| engine.wake(&mut clock)),
                 };
             }
             None => return Err(format!("run {:?} is lost", RunKey(request.key.0))),

@@ -325,6 +325,8 @@ fn run(key: u64, alone: bool) -> Run {
         emits_within_loop_limits: 100,
         loop_message: None,
         alone,
+        record: false,
+        tape: None,
     }
 }
 
@@ -341,6 +343,7 @@ fn report(key: RunKey, cpu: Duration) -> RunReport {
         cpu,
         waited: Duration::ZERO,
         heap_bytes: 0,
+        tape: None,
     }
 }
 

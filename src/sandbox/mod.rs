@@ -31,6 +31,7 @@ pub mod protocol;
 mod rescue;
 mod self_test;
 mod slot;
+pub mod tape;
 mod thread;
 mod watch;
 
@@ -42,6 +43,7 @@ pub use {
     lane_loop::{run_here, run_lane},
     program::{CompileError, Program, Warning},
     protocol::Walls,
+    tape::Tape,
 };
 
 /// The declarations of everything scripts find in the sandbox, for editors and compilers.
@@ -118,6 +120,10 @@ pub struct Run {
     pub loop_message: Option<Arc<str>>,
     /// Runs alone in its lane (a suspect).
     pub alone: bool,
+    /// Report what it met even if it succeeds.
+    pub record: bool,
+    /// Instead of the real clock and chance: a run from a recording, in a runtime of its own.
+    pub tape: Option<Arc<Tape>>,
 }
 
 /// What `sdk.events.context()` says beyond the envelope.
@@ -159,6 +165,8 @@ pub struct RunReport {
     pub waited: Duration,
     /// Heap in use after the run.
     pub heap_bytes: u64,
+    /// What it met, of runs that failed or were to be recorded; `None` when that was too much.
+    pub tape: Option<Tape>,
 }
 
 impl RunReport {
@@ -177,6 +185,7 @@ impl RunReport {
             cpu: Duration::ZERO,
             waited: Duration::ZERO,
             heap_bytes: 0,
+            tape: None,
         }
     }
 }

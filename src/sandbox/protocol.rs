@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use super::{
     ContextOwner, IdempotencyKey, Run, RunKey, RunLimits, RunReport,
     call::{Answer, CallId, Question},
+    tape::Tape,
 };
 use crate::domain::Millis;
 
@@ -112,6 +113,9 @@ pub struct RunRequest<'a> {
     pub facts: Facts<'a>,
     pub emits_within_loop_limits: u32,
     pub loop_message: Option<&'a str>,
+    pub record: bool,
+    /// Plays this; rare enough to be copied.
+    pub tape: Option<Box<Tape>>,
 }
 
 /// What `sdk.events.context()` says about the event and the attempt.
@@ -164,6 +168,8 @@ impl<'a> RunRequest<'a> {
             },
             emits_within_loop_limits: run.emits_within_loop_limits,
             loop_message: run.loop_message.as_deref(),
+            record: run.record,
+            tape: run.tape.as_deref().cloned().map(Box::new),
         }
     }
 }

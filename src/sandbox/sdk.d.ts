@@ -168,7 +168,7 @@ declare function atob(base64: string): string;
 declare function btoa(bytes: string): string;
 
 declare const performance: {
-  /** Milliseconds, with fractions, that never go backwards. */
+  /** Milliseconds in steps of a tenth, that never go backwards. */
   now(): number;
 };
 

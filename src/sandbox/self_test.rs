@@ -110,5 +110,7 @@ fn event_run() -> Run {
         emits_within_loop_limits: 0,
         loop_message: None,
         alone: false,
+        record: false,
+        tape: None,
     }
 }

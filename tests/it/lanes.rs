@@ -193,6 +193,8 @@ fn run(key: u64, data: &str) -> Run {
         emits_within_loop_limits: 100,
         loop_message: None,
         alone: false,
+        record: false,
+        tape: None,
     }
 }
 

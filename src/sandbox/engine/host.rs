@@ -1,26 +1,30 @@
 //! The doors out of a runtime.
 //!
 //! Everything a script can learn or do beyond computing goes through [`Host`]: clock, chance,
-//! console, emits, timers, and what only the parent can answer. [`Live`] is a run as it happens; a recording that answers from what it
-//! has written down is another implementation of the same trait.
+//! console, emits, timers, and what only the parent can answer. [`Live`] is a run as it happens, or as
+//! it once happened: its [`Senses`] are the real ones or those of a recording.
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
-use super::super::{
-    Emit, RunLimits,
-    border::{EMITS_BYTES_MAX, LOG_LINE_BYTES, cut},
-    call::{
-        Answer, CallId, FETCHES_OPEN_MAX, KV_BYTES_MAX, KvWrite, LISTS_OPEN_MAX, OPEN_MAX,
-        Question, Space, Ttl,
+use super::{
+    super::{
+        Emit, RunLimits,
+        border::{EMITS_BYTES_MAX, LOG_LINE_BYTES, cut},
+        call::{
+            Answer, CallId, FETCHES_OPEN_MAX, KV_BYTES_MAX, KvWrite, LISTS_OPEN_MAX, OPEN_MAX,
+            Question, Space, Ttl,
+        },
+        tape::{Made, Tape, Turn},
     },
+    runtime::News,
+    senses::{PlayedTurn, Senses},
 };
 use crate::domain::{
-    LogLevel, LogLine, Millis,
+    LogLevel, LogLine,
     kv::{PAGE_ITEMS_MAX, Span},
 };
 
@@ -31,8 +35,15 @@ pub(super) type TimerId = u32;
 pub(super) trait Host {
     /// A run begins: nothing is left of the one before.
     fn begin(&self, limits: &RunLimits, loops: LoopBudget);
+    /// The top level of the script's module runs, from the one to the other.
+    fn begin_load(&self);
+    fn end_load(&self);
     /// It is over: what it did. Open timers are cancelled.
     fn end(&self) -> Effects;
+    /// What it has met; meaningful until the next one begins. `None` when that was too much.
+    fn tape(&self, out_of_time: bool) -> Option<Tape>;
+    /// It comes from a recording.
+    fn is_played(&self) -> bool;
 
     /// Milliseconds since 1970.
     fn now(&self) -> f64;
@@ -57,17 +68,21 @@ pub(super) trait Host {
     fn ask(&self, question: Question) -> Result<CallId, String>;
     /// What was asked since the last look.
     fn questions(&self) -> Vec<(CallId, Question)>;
-    /// The answer as the script is to see it, its own writes included; `None` when the run has not
-    /// asked this.
-    fn answered(&self, call: CallId, answer: Answer) -> Option<Answer>;
+    /// What the run goes on with when an answer has come; `None` when it has not asked this, or its
+    /// turn has not come.
+    fn answered(&self, call: CallId, answer: Answer) -> Option<News>;
+    /// What it goes on with when it is woken; the timers that are due are taken by [`Host::due`].
+    fn woken(&self) -> News;
     fn awaits_answer(&self) -> bool;
 
     fn sleep(&self, span: Duration) -> TimerId;
     fn cancel(&self, timer: TimerId);
     /// Takes the earliest timer whose time has come.
     fn due(&self, now: Instant) -> Option<TimerId>;
-    /// When the earliest timer is due; `None` when nothing can happen any more.
+    /// When the earliest timer is due; `None` when there is none.
     fn next_due(&self) -> Option<Instant>;
+    /// When to wake it: then, or at once, for a recording waits for nobody.
+    fn wakes_at(&self) -> Option<Instant>;
 }
 
 /// How far a run may go on a chain of emits.
@@ -88,15 +103,20 @@ pub(super) struct Effects {
     pub(super) looped: Option<String>,
 }
 
-/// A run as it happens: real clock and chance, effects collected for the report.
+/// A run as it happens: effects collected for the report.
 pub(super) struct Live {
-    since: Instant,
-    random: Cell<u64>,
+    senses: RefCell<Senses>,
     run: RefCell<RunState>,
     timers: RefCell<BTreeSet<(Instant, TimerId)>>,
     timers_made: Cell<TimerId>,
+    /// Of these, those of earlier runs.
+    timers_before: Cell<TimerId>,
+    /// One has fired since the run was woken.
+    fired: Cell<bool>,
     calls: RefCell<Calls>,
     calls_made: Cell<u32>,
+    /// Of these, those of earlier runs.
+    calls_before: Cell<u32>,
 }
 
 #[derive(Default)]
@@ -131,16 +151,61 @@ struct Calls {
 
 impl Live {
     pub(super) fn new() -> Self {
+        Self::with(Senses::live())
+    }
+
+    /// A run from a recording.
+    pub(super) fn playing(tape: Tape) -> Self {
+        let timers_before = tape.timers_before;
+        let host = Self::with(Senses::playing(tape));
+        host.timers_made.set(timers_before);
+        host
+    }
+
+    fn with(senses: Senses) -> Self {
         Self {
-            since: Instant::now(),
-            // The standard library's hasher is seeded by the system; xorshift wants no zero.
-            random: Cell::new(RandomState::new().hash_one(0) | 1),
+            senses: RefCell::new(senses),
             run: RefCell::default(),
             timers: RefCell::default(),
             timers_made: Cell::new(0),
+            timers_before: Cell::new(0),
+            fired: Cell::new(false),
             calls: RefCell::default(),
             calls_made: Cell::new(0),
+            calls_before: Cell::new(0),
         }
+    }
+
+    /// What a played run goes on with next.
+    fn next_turn(&self) -> Option<PlayedTurn> {
+        let calls = self.calls.borrow();
+        let open = |call: CallId| calls.open.contains_key(&call);
+        self.senses.borrow_mut().next_turn(self.calls_before.get(), open, &self.timers.borrow())
+    }
+
+    /// The answer as the script is to see it, its own writes included; `None` when the run has not
+    /// asked this.
+    fn seen(&self, call: CallId, answer: Answer) -> Option<News> {
+        let question = self.calls.borrow_mut().open.remove(&call)?;
+        let run = &mut *self.run.borrow_mut();
+        let answer = match (question, answer) {
+            (Question::KvGet { space, key }, Answer::Value(value)) => {
+                // What was written meanwhile is the newer truth.
+                let known = run.keys.entry((space, key)).or_insert(Key { value, written: None });
+                Answer::Value(known.value.clone())
+            }
+            (Question::KvList { space, span, limit }, Answer::Page(page)) => {
+                let changes = run.changes(&space, &span);
+                Answer::Page(page.with(changes, limit as usize))
+            }
+            (Question::Secret { .. }, answer @ Answer::Value(_))
+            | (Question::Fetch(_), answer @ Answer::Fetched(_)) => answer,
+            (_, Answer::Refused(reason)) => Answer::Refused(reason),
+            _ => Answer::Refused("the answer does not fit the question".into()),
+        };
+        let number = call.0.wrapping_sub(self.calls_before.get());
+        self.senses.borrow_mut().turned(Turn::Answer(number));
+        Some(News::Answer(call, answer))
     }
 }
 
@@ -177,6 +242,28 @@ impl Host for Live {
         run.kv_bytes = 0;
         run.asked = 0;
         run.fetched = 0;
+        self.calls_before.set(self.calls_made.get());
+        self.timers_before.set(self.timers_made.get());
+        self.senses.borrow_mut().begin_run(self.timers_made.get());
+    }
+
+    fn begin_load(&self) {
+        self.senses.borrow_mut().begin_load();
+    }
+
+    fn end_load(&self) {
+        self.timers_before.set(self.timers_made.get());
+        self.senses.borrow_mut().begin_run(self.timers_made.get());
+    }
+
+    fn tape(&self, out_of_time: bool) -> Option<Tape> {
+        let mut tape = self.senses.borrow().tape();
+        tape.out_of_time = out_of_time;
+        (!tape.is_cut()).then_some(tape)
+    }
+
+    fn is_played(&self) -> bool {
+        self.senses.borrow().is_playing()
     }
 
     fn end(&self) -> Effects {
@@ -194,25 +281,19 @@ impl Host for Live {
     }
 
     fn now(&self) -> f64 {
-        Millis::now().0 as f64
+        self.senses.borrow_mut().clock().0 as f64
     }
 
     fn elapsed(&self) -> f64 {
-        self.since.elapsed().as_micros() as f64 / 1_000.0
+        self.senses.borrow_mut().elapsed() as f64 / 10.0
     }
 
     fn random(&self) -> f64 {
-        // xorshift64*: chance for scripts, not for secrets.
-        let mut x = self.random.get();
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        self.random.set(x);
-        (x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+        self.senses.borrow_mut().random()
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
-        rand::fill(bytes);
+        self.senses.borrow_mut().fill_random(bytes);
     }
 
     fn log_has_room(&self) -> bool {
@@ -224,7 +305,7 @@ impl Host for Live {
         if run.log_room == 0 {
             return;
         }
-        let at = Millis::now();
+        let at = self.senses.borrow_mut().clock();
         let cost = message.len() + LOG_LINE_BYTES;
         if cost <= run.log_room {
             run.log_room -= cost;
@@ -264,6 +345,7 @@ impl Host for Live {
         }
         run.emitted_bytes += emit.data.len();
         run.effects.emits.push(emit);
+        self.senses.borrow_mut().made(Made::Emit);
         Ok(())
     }
 
@@ -297,6 +379,7 @@ impl Host for Live {
             (Ttl::Keep, Some(own)) => own,
             (ttl, _) => ttl,
         };
+        self.senses.borrow_mut().made(Made::Write(at.1.clone()));
         run.keys.insert(at, Key { value, written: Some(ttl) });
         Ok(())
     }
@@ -334,6 +417,7 @@ impl Host for Live {
         self.calls_made.set(call.0);
         calls.open.insert(call, question);
         calls.fresh.push(call);
+        self.senses.borrow_mut().made(Made::Question);
         Ok(call)
     }
 
@@ -344,24 +428,28 @@ impl Host for Live {
         fresh.filter_map(|call| Some((call, run.as_sent(calls.open.get(&call)?)))).collect()
     }
 
-    fn answered(&self, call: CallId, answer: Answer) -> Option<Answer> {
-        let question = self.calls.borrow_mut().open.remove(&call)?;
-        let run = &mut *self.run.borrow_mut();
-        Some(match (question, answer) {
-            (Question::KvGet { space, key }, Answer::Value(value)) => {
-                // What was written meanwhile is the newer truth.
-                let known = run.keys.entry((space, key)).or_insert(Key { value, written: None });
-                Answer::Value(known.value.clone())
+    fn answered(&self, call: CallId, answer: Answer) -> Option<News> {
+        if !self.calls.borrow().open.contains_key(&call) {
+            return None;
+        }
+        let held = self.senses.borrow_mut().hold(call, answer);
+        match held {
+            Some(answer) => self.seen(call, answer),
+            None => self.next_turn().map(|_| self.woken()),
+        }
+    }
+
+    fn woken(&self) -> News {
+        self.fired.set(false);
+        let Some(turn) = self.next_turn() else { return News::TimersDue };
+        let answer = self.senses.borrow_mut().take_turn(&turn);
+        match (turn, answer) {
+            (PlayedTurn::Answer(call), Some(answer)) => {
+                self.seen(call, answer).unwrap_or(News::TimersDue)
             }
-            (Question::KvList { space, span, limit }, Answer::Page(page)) => {
-                let changes = run.changes(&space, &span);
-                Answer::Page(page.with(changes, limit as usize))
-            }
-            (Question::Secret { .. }, answer @ Answer::Value(_))
-            | (Question::Fetch(_), answer @ Answer::Fetched(_)) => answer,
-            (_, Answer::Refused(reason)) => Answer::Refused(reason),
-            _ => Answer::Refused("the answer does not fit the question".into()),
-        })
+            (PlayedTurn::OutOfTime, _) => News::OutOfTime,
+            _ => News::TimersDue,
+        }
     }
 
     fn awaits_answer(&self) -> bool {
@@ -381,9 +469,26 @@ impl Host for Live {
 
     fn due(&self, now: Instant) -> Option<TimerId> {
         let mut timers = self.timers.borrow_mut();
-        let first = *timers.first().filter(|(at, _)| *at <= now)?;
+        let mut senses = self.senses.borrow_mut();
+        let first = if senses.is_playing() {
+            let is_set = |timer| timers.iter().any(|(_, id)| *id == timer);
+            let fires = senses.fires(is_set)?;
+            *timers.iter().find(|(_, id)| *id == fires)?
+        } else {
+            *timers.first().filter(|(at, _)| *at <= now)?
+        };
         timers.remove(&first);
+        let number = first.1.wrapping_sub(self.timers_before.get());
+        let together = self.fired.replace(true);
+        senses.turned(if together { Turn::AlsoTimer(number) } else { Turn::Timer(number) });
         Some(first.1)
+    }
+
+    fn wakes_at(&self) -> Option<Instant> {
+        if self.is_played() {
+            return self.next_turn().map(|_| Instant::now());
+        }
+        self.next_due()
     }
 
     fn next_due(&self) -> Option<Instant> {

@@ -69,6 +69,11 @@ impl Meter {
         self.cpu_before.set(self.cpu_before.get() + cpu);
     }
 
+    /// The time on the clock is over, whatever it says.
+    pub(super) fn run_out(&self) {
+        self.wall_end.set(Instant::now());
+    }
+
     pub(super) fn wall_end(&self) -> Instant {
         self.wall_end.get()
     }

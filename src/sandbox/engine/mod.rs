@@ -15,6 +15,7 @@ mod host;
 mod kv;
 mod meter;
 mod runtime;
+mod senses;
 mod web;
 
 use std::{
@@ -35,6 +36,7 @@ use super::{
     border::{MESSAGE_BYTES_MAX, STACK_BYTES_MAX, cut},
     call::{Answer, CallId, Question},
     protocol::{Form, Open, RunRequest},
+    tape::Tape,
 };
 use crate::domain::{ErrorKind, RunError};
 
@@ -74,6 +76,8 @@ struct Running {
     warnings: Vec<String>,
     payload_bytes: usize,
     promise: Option<Persistent<Promise<'static>>>,
+    /// Keep what it met even if it succeeds.
+    record: bool,
 }
 
 /// What a stretch of execution came to.
@@ -134,6 +138,14 @@ impl Engine {
         clock: &mut CpuClock,
     ) -> Step {
         let started = Instant::now();
+        if let Some(tape) = &request.tape {
+            // Everything from the start, the module's top level included.
+            self.warm = None;
+            self.host = Rc::new(Live::playing(Tape::clone(tape)));
+        } else if self.host.is_played() {
+            self.warm = None;
+            self.host = Rc::new(Live::new());
+        }
         let limits = &self.spec.limits;
         let loops = LoopBudget {
             emits: request.emits_within_loop_limits,
@@ -148,6 +160,7 @@ impl Engine {
             warnings: warnings(request.data.0),
             payload_bytes: request.data.0.len(),
             promise: None,
+            record: request.record,
         };
         let warm = match self.warm.take() {
             Some(warm) => warm,
@@ -167,7 +180,8 @@ impl Engine {
                         None => self.error(ErrorKind::Compile, thrown.message, thrown.stack),
                     };
                     let effects = self.host.end();
-                    return Step::Done(Box::new(report(run, Err(error), None, effects, 0)));
+                    let tape = self.host.tape(meter_tripped == Some(Trip::Wall));
+                    return Step::Done(Box::new(report(run, Err(error), None, effects, tape, 0)));
                 }
             },
         };
@@ -180,7 +194,9 @@ impl Engine {
 
     /// Goes on with the run that waits; without one there is nothing to say.
     pub(super) fn wake(&mut self, clock: &mut CpuClock) -> Option<Step> {
-        self.go_on(News::TimersDue, clock)
+        self.run.as_ref()?;
+        let news = self.host.woken();
+        self.go_on(news, clock)
     }
 
     /// Goes on with the run that asked; an answer that nobody waits for is no news.
@@ -191,8 +207,8 @@ impl Engine {
         clock: &mut CpuClock,
     ) -> Option<Step> {
         self.run.as_ref()?;
-        let answer = self.host.answered(call, answer)?;
-        self.go_on(News::Answer(call, answer), clock)
+        let news = self.host.answered(call, answer)?;
+        self.go_on(news, clock)
     }
 
     /// What the waiting run has asked since the last look.
@@ -204,6 +220,9 @@ impl Engine {
         let (warm, mut run) = (self.warm.take()?, self.run.take()?);
         let promise = run.promise.take()?;
         warm.shared.meter.begin_slice(Instant::now(), clock.last());
+        if matches!(news, News::OutOfTime) {
+            warm.shared.meter.run_out();
+        }
         let standing = if warm.shared.meter.check() {
             drop(promise);
             Standing::Ended(Err(Thrown::stopped()))
@@ -233,7 +252,7 @@ impl Engine {
                 run.cpu += cpu;
                 run.promise = Some(promise);
                 let wall_end = warm.shared.meter.wall_end();
-                let wake = self.host.next_due().map_or(wall_end, |due| due.min(wall_end));
+                let wake = self.host.wakes_at().map_or(wall_end, |due| due.min(wall_end));
                 self.warm = Some(warm);
                 self.run = Some(run);
                 return Step::WaitsUntil(wake);
@@ -271,7 +290,10 @@ impl Engine {
             drop(warm);
         }
         run.cpu += clock.lap();
-        Step::Done(Box::new(report(run, outcome, retry_after, effects, heap_bytes)))
+        let tape = (outcome.is_err() || run.record)
+            .then(|| self.host.tape(trip == Some(Trip::Wall)))
+            .flatten();
+        Step::Done(Box::new(report(run, outcome, retry_after, effects, tape, heap_bytes)))
     }
 
     fn tripped(&self, trip: Trip, stack: Option<String>) -> RunError {
@@ -338,6 +360,7 @@ fn report(
     outcome: Result<String, RunError>,
     retry_after: Option<Duration>,
     effects: Effects,
+    tape: Option<Tape>,
     heap_bytes: u64,
 ) -> RunReport {
     RunReport {
@@ -352,6 +375,7 @@ fn report(
         cpu: run.cpu,
         waited: run.waited,
         heap_bytes,
+        tape,
     }
 }
 
@@ -414,5 +438,7 @@ fn inexact_integer(json: &[u8]) -> Option<&str> {
     None
 }
 
+#[cfg(test)]
+mod reruns;
 #[cfg(test)]
 mod tests;

@@ -217,6 +217,8 @@ pub(super) enum Standing {
 pub(super) enum News {
     TimersDue,
     Answer(CallId, Answer),
+    /// A recorded run that ran out of time here.
+    OutOfTime,
 }
 
 impl Warm {
@@ -264,7 +266,9 @@ impl Warm {
         let now = Instant::now();
         shared.meter.arm(spec.limits.cpu, now + spec.limits.wall);
         shared.meter.begin_slice(now, thread_cpu);
+        shared.host.begin_load();
         let loaded = context.with(|ctx| load(&ctx, spec, &shared, &callbacks));
+        shared.host.end_load();
         shared.rejections.borrow_mut().clear();
         let tripped = shared.meter.trip();
         match loaded {
@@ -316,7 +320,7 @@ impl Warm {
     pub(super) fn resume(&self, promise: Persistent<Promise<'static>>, news: News) -> Standing {
         self.context.with(|ctx| {
             let told = match news {
-                News::TimersDue => self.fire_due(&ctx),
+                News::TimersDue | News::OutOfTime => self.fire_due(&ctx),
                 News::Answer(call, answer) => self.tell(&ctx, call, answer),
             };
             let value = told.and_then(|()| promise.restore(&ctx)).map(Promise::into_value);

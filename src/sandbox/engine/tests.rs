@@ -88,6 +88,8 @@ impl Script {
             },
             emits_within_loop_limits: self.loop_emits,
             loop_message: Some("a -> b -> a"),
+            record: false,
+            tape: None,
         }
     }
 

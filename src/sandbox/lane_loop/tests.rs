@@ -132,6 +132,8 @@ fn request(context: u64, key: u64) -> RunRequest<'static> {
         },
         emits_within_loop_limits: 10,
         loop_message: None,
+        record: false,
+        tape: None,
     }
 }
 

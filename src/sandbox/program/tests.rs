@@ -52,6 +52,8 @@ fn run_on(source: &str, event_type: &str, data: &str) -> RunReport {
         emits_within_loop_limits: 10,
         loop_message: None,
         alone: false,
+        record: false,
+        tape: None,
     };
     let owner = ContextOwner {
         subscription: SubscriptionId::fresh(),

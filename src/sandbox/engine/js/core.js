@@ -14,8 +14,11 @@
   const Text = String;
   const Pending = Promise;
 
-  const hide = (target, name, value) =>
-    defineProperty(target, name, { value, writable: true, enumerable: false, configurable: true });
+  const hide = (target, name, value) => {
+    if (!defineProperty(target, name, { value, writable: true, enumerable: false, configurable: true })) {
+      throw new TypeError(`${name} cannot be replaced`);
+    }
+  };
   const fix = (target, name, value) =>
     defineProperty(target, name, { value, writable: false, enumerable: true, configurable: false });
 
@@ -33,7 +36,10 @@
   hide(NativeDate.prototype, 'constructor', HostDate);
   hide(globalThis, 'Date', HostDate);
   hide(Math, 'random', function random() { return native.random(); });
-  hide(performance, 'now', function now() { return native.elapsed(); });
+  // The engine's own cannot be changed, only replaced.
+  const clock = {};
+  hide(clock, 'now', function now() { return native.elapsed(); });
+  hide(globalThis, 'performance', clock);
 
   // --- Loops inside these built-ins cannot be interrupted: refuse lengths nobody means. ---
   const LENGTH_MAX = 2 ** 24;
