@@ -149,8 +149,30 @@ pub struct Script {
     pub kv_writes: u32,
     /// One of their values, in bytes of JSON. Default 256 KiB.
     pub kv_value_bytes: usize,
+    /// Runs whose answers are kept, so that they can run again: "failed" (the default), "all", "none".
+    pub record: Record,
+    /// Longest recording of a run, in bytes. Default 256 KiB.
+    pub record_bytes: usize,
     /// What a subscription may ask for at most.
     pub max: ScriptMaxima,
+}
+
+/// Which runs are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    #[default]
+    Failed,
+    All,
+    None,
+}
+
+impl Script {
+    /// Bytes that a recording may have; 0: nothing is recorded.
+    #[must_use]
+    pub fn record_room(&self) -> usize {
+        if self.record == Record::None { 0 } else { self.record_bytes }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -342,6 +364,8 @@ impl Default for Script {
             fetch_bytes: 5 << 20,
             kv_writes: 100,
             kv_value_bytes: 256 << 10,
+            record: Record::Failed,
+            record_bytes: 256 << 10,
             max: ScriptMaxima::default(),
         }
     }
@@ -528,7 +552,8 @@ impl Config {
         within("script.fetches", u64::from(script.fetches), 0, 1_000)?;
         within("script.fetch_bytes", script.fetch_bytes as u64, 0, 16 << 20)?;
         within("script.kv_writes", u64::from(script.kv_writes), 0, 10_000)?;
-        within("script.kv_value_bytes", script.kv_value_bytes as u64, 2, 4 << 20)
+        within("script.kv_value_bytes", script.kv_value_bytes as u64, 2, 4 << 20)?;
+        within("script.record_bytes", script.record_bytes as u64, 1 << 10, 16 << 20)
     }
 
     fn check_supervisor(&self) -> Result<(), (&'static str, String)> {

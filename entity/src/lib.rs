@@ -15,6 +15,7 @@ pub mod kv;
 pub mod kv_spaces;
 pub mod outcome_blocks;
 pub mod outcome_late;
+pub mod recordings;
 pub mod runs;
 pub mod scheduled;
 pub mod script_versions;

@@ -11,6 +11,7 @@ mod m20260101_000004_dead_letters;
 mod m20260101_000005_access;
 mod m20260101_000006_kv;
 mod m20260101_000007_secrets;
+mod m20260101_000008_recordings;
 
 pub struct Migrator;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000005_access::Migration),
             Box::new(m20260101_000006_kv::Migration),
             Box::new(m20260101_000007_secrets::Migration),
+            Box::new(m20260101_000008_recordings::Migration),
         ]
     }
 }

@@ -31,13 +31,14 @@ use super::{
     supervisor::Crashed,
 };
 use crate::{
+    config::Record,
     domain::{
         Cause, DataEncoding, Definition, DeliveryId, Envelope, ErrorKind, Event, Lineage, Millis,
-        NewEvent, OnDead, Ordering, RunError, RunId, RunLog, Seq, Span, block::Outcome,
-        kv::Namespace, rate::RateWindow,
+        NewEvent, OnDead, Ordering, RunError, RunLog, Seq, Span, block::Outcome, kv::Namespace,
+        rate::RateWindow,
     },
     filter::{Filter, KeyPath, View},
-    host::{CommitError, Grants, Mask, RunHost},
+    host::{CommitError, Grants, Mask, Recording, RunHost},
     sandbox::{
         Asked, ContextHandle, ContextOwner, ContextSpec, Emit, Host, IdempotencyKey, KvWrite,
         Report, Run, RunFacts, RunKey, RunLimits, RunReport,
@@ -232,7 +233,10 @@ struct InFlight {
     /// Hides the secrets that the script had when it started.
     mask: Option<Arc<Mask>>,
     lane: u32,
-    run: RunId,
+    facts: RunFacts,
+    /// How far it might go on its chain of emits.
+    emits_within_loop_limits: u32,
+    loop_message: Option<Arc<str>>,
     sent: Instant,
     sent_at: Millis,
     /// Made when it asks first.
@@ -633,9 +637,21 @@ impl SubscriptionActor {
         self.lanes.iter_mut().find(|lane| lane.id == id)
     }
 
-    fn spec(&self, program: &Loaded) -> ContextSpec {
+    fn limits(&self) -> RunLimits {
         let own = self.definition().limits;
         let defaults = self.core.config.run_limits();
+        RunLimits {
+            cpu: own.cpu_ms.map_or(defaults.cpu, Duration::from_millis),
+            wall: own.wall_ms.map_or(defaults.wall, Duration::from_millis),
+            heap_bytes: own
+                .memory_bytes
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or(defaults.heap_bytes),
+            ..defaults
+        }
+    }
+
+    fn spec(&self, program: &Loaded) -> ContextSpec {
         ContextSpec {
             owner: ContextOwner {
                 subscription: self.slot.id,
@@ -645,15 +661,7 @@ impl SubscriptionActor {
                 script_version: program.version,
             },
             program: Arc::clone(&program.program),
-            limits: RunLimits {
-                cpu: own.cpu_ms.map_or(defaults.cpu, Duration::from_millis),
-                wall: own.wall_ms.map_or(defaults.wall, Duration::from_millis),
-                heap_bytes: own
-                    .memory_bytes
-                    .and_then(|bytes| usize::try_from(bytes).ok())
-                    .unwrap_or(defaults.heap_bytes),
-                ..defaults
-            },
+            limits: self.limits(),
         }
     }
 
@@ -671,29 +679,31 @@ impl SubscriptionActor {
             limits.max_spread / spread.max(1)
         };
         let within = u32::try_from(within).unwrap_or(u32::MAX);
+        let facts = RunFacts {
+            run_id: run,
+            attempt: delivery.attempts() + 1,
+            max_attempts: policy.max_attempts,
+            replayed: delivery.replay() > 0,
+            idempotency_key: match row.filter(|row| row.data.is_some()) {
+                Some(row) => {
+                    let key = format!("{}:{}:{}", row.event, row.subscription, row.replay);
+                    IdempotencyKey::Own(key.into())
+                }
+                None => IdempotencyKey::OfDelivery,
+            },
+        };
+        // The message is needed only near the limit; the common run carries none.
+        let loop_message =
+            (within < self.core.config.script.emits).then(|| self.loop_message(event).into());
         let request = Run {
             key,
             event: Arc::clone(event),
             data: row.and_then(|row| row.data.clone()).map(Into::into),
-            facts: RunFacts {
-                run_id: run,
-                attempt: delivery.attempts() + 1,
-                max_attempts: policy.max_attempts,
-                replayed: delivery.replay() > 0,
-                idempotency_key: match row.filter(|row| row.data.is_some()) {
-                    Some(row) => {
-                        let key = format!("{}:{}:{}", row.event, row.subscription, row.replay);
-                        IdempotencyKey::Own(key.into())
-                    }
-                    None => IdempotencyKey::OfDelivery,
-                },
-            },
+            facts: facts.clone(),
             emits_within_loop_limits: within,
-            // The message is needed only near the limit; the common run carries none.
-            loop_message: (within < self.core.config.script.emits)
-                .then(|| self.loop_message(event).into()),
+            loop_message: Option::clone(&loop_message),
             alone: delivery.is_alone(),
-            record: false,
+            record: self.core.config.script.record == Record::All,
             tape: None,
         };
         let in_flight = InFlight {
@@ -702,7 +712,9 @@ impl SubscriptionActor {
             grants: Arc::clone(&program.grants),
             mask: program.mask(&self.core.doors.vault),
             lane,
-            run,
+            facts,
+            emits_within_loop_limits: within,
+            loop_message,
             sent: Instant::now(),
             sent_at: now,
             host: None,
@@ -873,7 +885,8 @@ impl SubscriptionActor {
     }
 
     fn finished(&mut self, in_flight: InFlight, mut report: RunReport) {
-        let InFlight { mut delivery, version, grants, mask, run, sent, sent_at, host, .. } =
+        let recording = self.recording(&in_flight, &mut report);
+        let InFlight { mut delivery, version, grants, mask, facts, sent, sent_at, host, .. } =
             in_flight;
         let script = grants.script;
         if let Some(mask) = mask {
@@ -915,7 +928,7 @@ impl SubscriptionActor {
         };
         let kept = keep.then(|| {
             Arc::new(RunLog {
-                id: run,
+                id: facts.run_id,
                 event: delivery.event.uid,
                 seq: delivery.event.seq,
                 subscription: self.slot.id,
@@ -932,6 +945,7 @@ impl SubscriptionActor {
                 cpu: report.cpu,
                 queued: waited,
                 emitted: Vec::new(),
+                recording,
             })
         });
         match error {
@@ -940,6 +954,36 @@ impl SubscriptionActor {
                 self.fail(delivery, version, report.duration, kept, error, report.retry_after);
             }
         }
+    }
+
+    /// What a run needs to run again, if its lane has kept its part and all of it is not too much.
+    fn recording(&self, in_flight: &InFlight, report: &mut RunReport) -> Option<Vec<u8>> {
+        let tape = report.tape.take()?;
+        let room = self.core.config.script.record_room();
+        if room == 0 {
+            return None;
+        }
+        let calls = in_flight.host.as_ref().map_or_else(|| Some(Vec::new()), RunHost::calls)?;
+        let row = in_flight.delivery.row.as_ref();
+        let mut recording = Recording {
+            script_name: self.program.as_ref().map_or("", |program| &program.name).to_owned(),
+            subscription_name: self.slot.name.borrow().to_string(),
+            limits: self.limits(),
+            max_attempts: in_flight.facts.max_attempts,
+            idempotency_key: match &in_flight.facts.idempotency_key {
+                IdempotencyKey::OfDelivery => None,
+                IdempotencyKey::Own(key) => Some(key.to_string()),
+            },
+            emits_within_loop_limits: in_flight.emits_within_loop_limits,
+            loop_message: in_flight.loop_message.as_ref().map(ToString::to_string),
+            data: row.and_then(|row| row.data.clone()),
+            calls,
+            emits: report.emits.clone(),
+            kv: report.kv.clone(),
+            tape,
+        };
+        recording.mask(in_flight.mask.as_deref());
+        recording.encode(room)
     }
 
     /// Takes what a successful run wrote, if what it read still holds.
@@ -1165,6 +1209,7 @@ impl SubscriptionActor {
             cpu: Duration::ZERO,
             queued: delivery.due.elapsed(),
             emitted: Vec::new(),
+            recording: None,
         });
         self.fail(delivery, version, Duration::ZERO, Some(run), error, None);
     }

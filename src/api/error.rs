@@ -9,7 +9,8 @@ use crate::{
     actors::journal::{PublishError, WriteError},
     domain::{event::PatternError, json::TextError},
     runtime::{
-        ChangeError, DeleteError, Field, KeyError, SaveError, SecretError, Stopped, VaultError,
+        ChangeError, DeleteError, Field, KeyError, RerunError, SaveError, SecretError, Stopped,
+        VaultError,
     },
     store,
 };
@@ -30,6 +31,7 @@ pub enum Code {
     InUse,
     Unfinished,
     NotDead,
+    NotRecorded,
     Conflict,
     Outdated,
     Unauthorized,
@@ -74,6 +76,7 @@ const fn describe(code: Code) -> (&'static str, StatusCode, &'static str) {
             ("unfinished_deliveries", StatusCode::CONFLICT, "Deliveries are unfinished")
         }
         Code::NotDead => ("not_dead", StatusCode::CONFLICT, "The letter is not dead"),
+        Code::NotRecorded => ("not_recorded", StatusCode::CONFLICT, "The run cannot run again"),
         Code::Conflict => ("conflict", StatusCode::CONFLICT, "It does not fit the present state"),
         Code::Outdated => ("outdated", StatusCode::PRECONDITION_FAILED, "It was changed meanwhile"),
         Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed"),
@@ -383,6 +386,21 @@ impl From<SaveError> for ApiError {
             }
             SaveError::Store(error) => error.into(),
             SaveError::Stopped(error) => error.into(),
+        }
+    }
+}
+
+impl From<RerunError> for ApiError {
+    fn from(error: RerunError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RerunError::NotFound(id) => Self::not_found("run", id),
+            RerunError::NotRecorded(_)
+            | RerunError::Unreadable(..)
+            | RerunError::NoEvent(..)
+            | RerunError::NoSource(..) => Self::new(Code::NotRecorded, detail),
+            RerunError::Save(error) => error.into(),
+            RerunError::Store(error) => error.into(),
         }
     }
 }

@@ -1,29 +1,33 @@
 //! Runs: the history of attempts that was kept.
 
+use std::collections::HashSet;
+
 use actix_web::{
-    get,
+    get, post,
     web::{Data, Json, Path, Query, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    auth::Viewer,
+    auth::{Editor, Viewer},
     error::ApiError,
     extract::{self, Page, milliseconds},
     openapi::Problems,
+    scripts::{TestOut, check_source},
 };
 use crate::{
     Runtime,
     domain::{
-        ErrorKind, EventId, LogLevel, LogLine, Millis, RunError, RunId, RunLog, ScriptId,
+        ErrorKind, EventId, Language, LogLevel, LogLine, Millis, RunError, RunId, RunLog, ScriptId,
         SubscriptionId,
     },
+    runtime::{Aspect, Edited, Rerun},
     store::RunFilter,
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
-    app.service(list).service(show);
+    app.service(list).service(show).service(rerun);
 }
 
 /// One execution of a script.
@@ -54,6 +58,8 @@ pub(super) struct RunOut {
     pub warnings: Vec<String>,
     /// Uids of the events it emitted.
     pub emitted: Vec<EventId>,
+    /// It can run again: what it was answered was kept.
+    pub recorded: bool,
 }
 
 /// Why a run failed.
@@ -106,6 +112,7 @@ impl From<RunLog> for RunOut {
             logs: run.logs.into_iter().map(LogOut::from).collect(),
             warnings: run.warnings,
             emitted: run.emitted,
+            recorded: false,
         }
     }
 }
@@ -156,7 +163,11 @@ async fn list(
     };
     let before = extract::cursor::<u64>(search.cursor.as_deref())?;
     let runs = runtime.store().runs().page(&filter, before, limit + 1).await?;
-    Ok(Json(Page::of(runs, limit, |run| run.id.number().to_string(), RunOut::from)))
+    let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+    let recorded: HashSet<RunId> =
+        runtime.store().recordings().of(&ids).await?.into_iter().collect();
+    let item = |run: RunLog| RunOut { recorded: recorded.contains(&run.id), ..RunOut::from(run) };
+    Ok(Json(Page::of(runs, limit, |run| run.id.number().to_string(), item)))
 }
 
 /// One run.
@@ -168,5 +179,86 @@ async fn show(
     id: Path<RunId>,
 ) -> Result<Json<RunOut>, ApiError> {
     let run = runtime.store().runs().find(*id).await?;
-    run.map(|run| Json(run.into())).ok_or_else(|| ApiError::not_found("run", *id))
+    let run = run.ok_or_else(|| ApiError::not_found("run", *id))?;
+    let recorded = !runtime.store().recordings().of(&[run.id]).await?.is_empty();
+    Ok(Json(RunOut { recorded, ..run.into() }))
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RerunIn {
+    /// Runs this instead of the version that ran.
+    pub source: Option<String>,
+    /// Of that source; that of the version that ran without it.
+    pub language: Option<Language>,
+}
+
+/// How a recorded run came out when it ran again. Nothing of it was kept.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RerunOut {
+    #[serde(flatten)]
+    pub run: TestOut,
+    /// Logs, result or error, calls and writes are those of the recorded run, byte for byte.
+    pub same: bool,
+    /// What is not.
+    pub differs: Vec<Aspect>,
+    /// The first call to the host that is not the recorded one.
+    #[schema(required = true)]
+    pub first_difference: Option<DifferenceOut>,
+    /// Its calls to the host in order, each in a line.
+    pub steps: Vec<String>,
+}
+
+/// A call to the host, as it was recorded and as it is now; null: there is none.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct DifferenceOut {
+    /// Counted from 1.
+    pub call: usize,
+    #[schema(required = true)]
+    pub recorded: Option<String>,
+    #[schema(required = true)]
+    pub rerun: Option<String>,
+}
+
+impl RerunOut {
+    fn of(came: Rerun, event_id: EventId) -> Self {
+        let same = came.is_same();
+        let Rerun { outcome, difference, differs, steps } = came;
+        Self {
+            same,
+            run: TestOut::of(outcome, Some(event_id)),
+            differs,
+            first_difference: difference.map(|found| DifferenceOut {
+                call: found.number,
+                recorded: found.recorded,
+                rerun: found.rerun,
+            }),
+            steps,
+        }
+    }
+}
+
+/// Runs a recorded run again, offline: clock, chance and every answer are those of then. On the
+/// version that ran, or on an edited source.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/rerun", tag = "runs", operation_id = "rerun_run", params(("id" = RunId, Path)), request_body = RerunIn, responses((status = 200, body = RerunOut), Problems))]
+#[post("/runs/{id}/rerun")]
+async fn rerun(
+    _: Editor,
+    runtime: Data<Runtime>,
+    id: Path<RunId>,
+    body: Json<RerunIn>,
+) -> Result<Json<RerunOut>, ApiError> {
+    let RerunIn { source, language } = body.into_inner();
+    let edited = match (source, language) {
+        (Some(source), language) => {
+            check_source(&source)?;
+            Some(Edited { source, language })
+        }
+        (None, None) => None,
+        (None, Some(_)) => return Err(ApiError::field("language", "nothing without a source")),
+    };
+    let came = runtime.reruns().rerun(*id, edited).await?;
+    let run = runtime.store().runs().find(*id).await?;
+    let run = run.ok_or_else(|| ApiError::not_found("run", *id))?;
+    Ok(Json(RerunOut::of(came, run.event)))
 }

@@ -319,7 +319,7 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     extract::name(name)
 }
 
-fn check_source(source: &str) -> Result<(), ApiError> {
+pub(super) fn check_source(source: &str) -> Result<(), ApiError> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ApiError::field("source", format!("at most {SOURCE_BYTES_MAX} bytes")));
     }
@@ -560,7 +560,7 @@ async fn test_event(runtime: &Runtime, body: &TestIn) -> Result<TestEvent, ApiEr
 }
 
 impl TestOut {
-    fn of(outcome: TestOutcome, event_id: Option<EventId>) -> Self {
+    pub(super) fn of(outcome: TestOutcome, event_id: Option<EventId>) -> Self {
         let TestOutcome { report, fetches } = outcome;
         let (result, error) = match report.outcome {
             Ok(result) => (RawValue::from_string(result).ok(), None),

@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod config;
 mod emit;
+mod rerun;
 mod resources;
 mod run;
 mod serve;
@@ -33,6 +34,8 @@ enum Command {
     Emit(emit::EmitArgs),
     /// Run a script on an event, here and without a server
     Run(run::RunArgs),
+    /// Run a recorded run again, and say whether it is the same
+    Rerun(rerun::RerunArgs),
     /// Compile scripts and say what is wrong with them
     Check(run::CheckArgs),
     /// Print the declarations of what scripts find (sdk.d.ts)
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Emit(args)) => emit::run(&args),
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Rerun(args)) => rerun::run(&args),
         Some(Command::Check(args)) => run::check(&args),
         Some(Command::Types) => {
             print!("{}", crate::sandbox::SDK_TYPES);

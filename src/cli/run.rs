@@ -1,6 +1,7 @@
 //! `tripline run` and `tripline check`: a script on this machine, without a server.
 
 use std::{
+    cell::RefCell,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -9,17 +10,21 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
+use futures::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::coloured;
 use crate::{
     domain::{
-        DataEncoding, Envelope, Event, EventId, Language, Lineage, Millis, RunId, ScriptId, Seq,
-        SubscriptionId, json::check_text,
+        DataEncoding, Envelope, Event, EventId, Language, Lineage, LogLine, Millis, RunError,
+        RunId, ScriptId, Seq, SubscriptionId, json::check_text,
     },
+    host::{self, Call, Recording},
+    runtime::{Rerun, Then},
     sandbox::{
-        ContextOwner, ContextSpec, IdempotencyKey, Isolation, Nobody, Program, Report, Run,
-        RunFacts, RunKey, RunLimits, RunReport, Sandbox, SandboxConfig,
+        Answer, ContextOwner, ContextSpec, Host, IdempotencyKey, Isolation, Nobody, Program,
+        Question, Report, Run, RunFacts, RunKey, RunLimits, RunReport, Sandbox, SandboxConfig,
     },
 };
 
@@ -33,6 +38,9 @@ pub(super) struct RunArgs {
     /// Event type, when the file holds a bare payload
     #[arg(long = "type", value_name = "TYPE", default_value = "test.event")]
     event_type: String,
+    /// Write what the run met to a file, for `tripline rerun FILE`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -101,7 +109,16 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (name, program) = compile(&args.script)?;
     let event = read_event(&args.event, &args.event_type)?;
     let program = Arc::new(program);
-    let report = actix::System::new().block_on(run_once(name, Arc::clone(&program), event))?;
+    let run = local_run(event);
+    let facts = run.facts.clone();
+    let event = Arc::clone(&run.event);
+    let host = Rc::new(Answered::default());
+    let asked = Rc::clone(&host) as Rc<dyn Host>;
+    let mut report =
+        actix::System::new().block_on(run_once(name.clone(), Arc::clone(&program), run, asked))?;
+    if let Some(path) = &args.record {
+        record(path, &args.script, &name, &event, &facts, &mut report, host.calls.take())?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&as_json(&report))?);
     } else {
@@ -146,23 +163,168 @@ fn read_event(path: &Path, event_type: &str) -> anyhow::Result<Event> {
     })
 }
 
-/// One run on a thread of this process: the author's own script on the author's own machine.
-async fn run_once(name: String, program: Arc<Program>, event: Event) -> anyhow::Result<RunReport> {
-    let config =
-        SandboxConfig { isolation: Isolation::Thread, count: 1, ..SandboxConfig::default() };
-    let sandbox = Sandbox::start(config).await?;
-    let spec = ContextSpec {
-        owner: ContextOwner {
-            subscription: SubscriptionId(uuid::Uuid::nil()),
-            subscription_name: "run".into(),
-            script: ScriptId(uuid::Uuid::nil()),
-            script_name: name.into(),
-            script_version: 0,
-        },
-        program,
-        limits: RunLimits::default(),
+/// Answers as [`Nobody`] does, and keeps what was asked.
+#[derive(Default)]
+struct Answered {
+    calls: RefCell<Vec<Call>>,
+}
+
+impl Host for Answered {
+    fn answer(&self, question: Question) -> LocalBoxFuture<'static, Answer> {
+        let answer = Nobody::answers(&question);
+        self.calls.borrow_mut().push(Call { question, answer: Some(answer.clone()) });
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// A run in a file: all that it takes to run it again.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Recorded {
+    /// Of the form of this file.
+    version: u32,
+    name: String,
+    language: Language,
+    source: String,
+    event: RecordedEvent,
+    recording: Recording,
+    run_id: RunId,
+    outcome: Result<String, RunError>,
+    logs: Vec<LogLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedEvent {
+    uid: EventId,
+    accepted_at: Millis,
+    id: Option<Arc<str>>,
+    source: Arc<str>,
+    r#type: Arc<str>,
+    subject: Option<Arc<str>>,
+    time: Option<Arc<str>>,
+    /// JSON text.
+    data: String,
+}
+
+const RECORDED_VERSION: u32 = 1;
+
+fn record(
+    path: &Path,
+    script: &Path,
+    name: &str,
+    event: &Event,
+    facts: &RunFacts,
+    report: &mut RunReport,
+    calls: Vec<Call>,
+) -> anyhow::Result<()> {
+    let Some(tape) = report.tape.take() else {
+        bail!("the run cannot be recorded: it read its clock or chance too often, or was killed");
     };
-    let run = Run {
+    let (_, language) = script_file(script)?;
+    let envelope = &event.envelope;
+    let recorded = Recorded {
+        version: RECORDED_VERSION,
+        name: name.to_owned(),
+        language,
+        source: std::fs::read_to_string(script)?,
+        event: RecordedEvent {
+            uid: event.uid,
+            accepted_at: event.accepted_at,
+            id: envelope.id.clone(),
+            source: Arc::clone(&envelope.source),
+            r#type: Arc::clone(&envelope.event_type),
+            subject: envelope.subject.clone(),
+            time: envelope.time.clone(),
+            data: String::from_utf8_lossy(&event.data).into_owned(),
+        },
+        recording: Recording {
+            script_name: name.to_owned(),
+            subscription_name: LOCAL_SUBSCRIPTION.into(),
+            limits: RunLimits::default(),
+            max_attempts: facts.max_attempts,
+            idempotency_key: None,
+            emits_within_loop_limits: u32::MAX,
+            loop_message: None,
+            data: None,
+            calls,
+            emits: report.emits.clone(),
+            kv: report.kv.clone(),
+            tape,
+        },
+        run_id: facts.run_id,
+        outcome: report.outcome.clone(),
+        logs: report.logs.clone(),
+    };
+    let text = serde_json::to_string_pretty(&recorded)?;
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+impl Recorded {
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let recorded: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no file of `tripline run --record`", path.display()))?;
+        if recorded.version != RECORDED_VERSION {
+            bail!(
+                "{}: form {} of another version of Tripline, expected {RECORDED_VERSION}",
+                path.display(),
+                recorded.version
+            );
+        }
+        Ok(recorded)
+    }
+
+    /// Runs it again, on the source in a file if one is given.
+    pub(super) fn again(self, source: Option<&Path>) -> anyhow::Result<Value> {
+        let program = match source {
+            Some(path) => compile(path)?.1,
+            None => Program::compile(&self.name, self.language, &self.source)
+                .map_err(|error| anyhow::anyhow!("the recorded source: {}", error.message))?,
+        };
+        let RecordedEvent { uid, accepted_at, id, source, r#type, subject, time, data } =
+            self.event;
+        let event = Event {
+            seq: Seq::ZERO,
+            uid,
+            accepted_at,
+            envelope: Envelope {
+                id,
+                source,
+                event_type: r#type,
+                subject,
+                time,
+                datacontenttype: None,
+                dataschema: None,
+                extensions: None,
+                encoding: DataEncoding::Json,
+            },
+            data: Bytes::from(data),
+            lineage: Lineage::default(),
+        };
+        let mut run = local_run(event);
+        run.facts.run_id = self.run_id;
+        run.tape = Some(Arc::new(self.recording.tape.clone()));
+        let host = Rc::new(host::Recorded::new(self.recording.calls.clone()));
+        let asked = Rc::clone(&host) as Rc<dyn Host>;
+        let program = Arc::new(program);
+        let report = actix::System::new().block_on(run_once(self.name, program, run, asked))?;
+        let then = Then { outcome: &self.outcome, logs: &self.logs };
+        let rerun = Rerun::of(&self.recording, &then, report, host.questions());
+        let mut shown = as_json(&rerun.outcome.report);
+        shown["same"] = json!(rerun.is_same());
+        shown["differs"] = json!(rerun.differs);
+        shown["first_difference"] = rerun.difference.map_or(Value::Null, |found| {
+            json!({ "call": found.number, "recorded": found.recorded, "rerun": found.rerun })
+        });
+        shown["steps"] = json!(rerun.steps);
+        Ok(shown)
+    }
+}
+
+const LOCAL_SUBSCRIPTION: &str = "run";
+
+fn local_run(event: Event) -> Run {
+    Run {
         key: RunKey(1),
         event: Arc::new(event),
         data: None,
@@ -176,10 +338,33 @@ async fn run_once(name: String, program: Arc<Program>, event: Event) -> anyhow::
         emits_within_loop_limits: u32::MAX,
         loop_message: None,
         alone: false,
-        record: false,
+        record: true,
         tape: None,
+    }
+}
+
+/// One run on a thread of this process: the author's own script on the author's own machine.
+async fn run_once(
+    name: String,
+    program: Arc<Program>,
+    run: Run,
+    host: Rc<dyn Host>,
+) -> anyhow::Result<RunReport> {
+    let config =
+        SandboxConfig { isolation: Isolation::Thread, count: 1, ..SandboxConfig::default() };
+    let sandbox = Sandbox::start(config).await?;
+    let spec = ContextSpec {
+        owner: ContextOwner {
+            subscription: SubscriptionId(uuid::Uuid::nil()),
+            subscription_name: LOCAL_SUBSCRIPTION.into(),
+            script: ScriptId(uuid::Uuid::nil()),
+            script_name: name.into(),
+            script_version: 0,
+        },
+        program,
+        limits: RunLimits::default(),
     };
-    let report = sandbox.try_out(spec, run, Rc::new(Nobody)).await;
+    let report = sandbox.try_out(spec, run, host).await;
     sandbox.stop();
     match report {
         Report::Finished(report) => Ok(*report),

@@ -122,4 +122,6 @@ pub struct RunLog {
     /// From the moment the attempt was due to its start.
     pub queued: Duration,
     pub emitted: Vec<EventId>,
+    /// What it needs to run again, encoded; kept beside it, and not read with it.
+    pub recording: Option<Vec<u8>>,
 }

@@ -48,8 +48,15 @@ impl Mask {
         }
     }
 
+    /// `None`: there is nothing to replace.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.patterns
+            .is_match(bytes)
+            .then(|| self.patterns.replace_all_bytes(bytes, &self.stand_ins))
+    }
+
     /// A JSON text stays one: only what is inside of texts, keys and numbers is replaced.
-    fn json(&self, text: &mut String) {
+    pub(crate) fn json(&self, text: &mut String) {
         if !self.patterns.is_match(text.as_str()) {
             return;
         }

@@ -15,6 +15,7 @@ use super::{
     fetch::{AllowList, FetchError, Fetcher},
     ledger::{Clock, CommitError, Ledger, Range, Read, Reader},
     mask::Mask,
+    recording::Call,
     vault::Vault,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(crate) struct Doors {
     pub(crate) fetcher: Arc<Fetcher>,
     /// Memory for what the store answers at once, in KiB.
     pub(crate) room: Arc<Semaphore>,
+    /// Most bytes of a recording; 0: nothing is recorded.
+    pub(crate) record_bytes: usize,
 }
 
 /// Memory for what the store answers at once, in KiB: 64 MiB, the shares of 64 lists.
@@ -88,6 +91,9 @@ struct Notes {
     entered: BTreeSet<Namespace>,
     /// When what it has read would expire.
     expiries: HashMap<(Namespace, String), Option<Millis>>,
+    /// What it was answered, for its recording; of no use once it is too long.
+    calls: Vec<Call>,
+    call_bytes: usize,
 }
 
 impl RunHost {
@@ -101,6 +107,12 @@ impl RunHost {
             turns: OnceCell::new(),
             notes: RefCell::default(),
         }))
+    }
+
+    /// What it asked and was answered; `None` when that is more than a recording may hold.
+    pub(crate) fn calls(&self) -> Option<Vec<Call>> {
+        let mut notes = self.0.notes.borrow_mut();
+        (notes.call_bytes <= self.0.doors.record_bytes).then(|| std::mem::take(&mut notes.calls))
     }
 
     /// Takes what the run wrote, provided that what it read still holds.
@@ -127,6 +139,7 @@ impl Drop for RunHost {
 impl Host for RunHost {
     fn answer(&self, question: Question) -> LocalBoxFuture<'static, Answer> {
         let run = Rc::clone(&self.0);
+        let call = run.note_question(&question);
         Box::pin(async move {
             let answer = match question {
                 Question::KvGet { space, key } => run.get(space, key).await,
@@ -134,7 +147,9 @@ impl Host for RunHost {
                 Question::Secret { name } => run.secret(&name),
                 Question::Fetch(request) => run.fetch(*request).await,
             };
-            answer.unwrap_or_else(|refusal| Answer::Refused(refusal.to_string()))
+            let answer = answer.unwrap_or_else(|refusal| Answer::Refused(refusal.to_string()));
+            run.note_answer(call, &answer);
+            answer
         })
     }
 }
@@ -170,6 +185,28 @@ impl Inner {
         match space {
             Space::Own => Ok(Namespace::Script(self.grants.script)),
             Space::Shared(name) => Namespace::shared(name),
+        }
+    }
+
+    /// Its number, while there is room for it in a recording.
+    fn note_question(&self, question: &Question) -> Option<usize> {
+        let notes = &mut *self.notes.borrow_mut();
+        notes.call_bytes += question.bytes();
+        if notes.call_bytes > self.doors.record_bytes {
+            notes.calls = Vec::new();
+            return None;
+        }
+        notes.calls.push(Call { question: question.clone(), answer: None });
+        Some(notes.calls.len() - 1)
+    }
+
+    fn note_answer(&self, call: Option<usize>, answer: &Answer) {
+        let notes = &mut *self.notes.borrow_mut();
+        notes.call_bytes += answer.bytes();
+        if notes.call_bytes > self.doors.record_bytes {
+            notes.calls = Vec::new();
+        } else if let Some(call) = call.and_then(|call| notes.calls.get_mut(call)) {
+            call.answer = Some(answer.clone());
         }
     }
 

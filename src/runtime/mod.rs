@@ -15,6 +15,7 @@ mod dead_letters;
 mod events;
 mod keys;
 mod place;
+mod reruns;
 mod retention;
 mod scripts;
 mod secrets;
@@ -35,11 +36,13 @@ use actix::prelude::*;
 use futures::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 
+pub(crate) use self::reruns::Then;
 pub use self::{
     backtest::{BACKTEST_EVENTS_MAX, BACKTEST_EXAMPLES, Backtest, Changed, Criteria, Difference},
     dead_letters::{BulkError, DeadLetters, ReplayError},
     events::{DeliveryState, DeliveryStatus, UnmatchedEvents},
     keys::{KeyError, Keys},
+    reruns::{Aspect, Edited, FirstDifference, Rerun, RerunError, Reruns},
     scripts::{
         SOURCE_BYTES_MAX, SaveError, Scripts, TestEvent, TestInput, TestOutcome, check_fetch_allow,
     },
@@ -51,7 +54,7 @@ pub use self::{
     },
     supervision::{ActorNode, Supervision},
 };
-pub use crate::host::{NoHost, SecretInfo, VaultError};
+pub use crate::host::{NoHost, SecretInfo, Unreadable, VaultError};
 use crate::{
     actors::{
         core::{Core, Faults},
@@ -141,6 +144,12 @@ impl Runtime {
     #[must_use]
     pub fn scripts(&self) -> Scripts {
         Scripts(self.clone())
+    }
+
+    /// Recorded runs again.
+    #[must_use]
+    pub fn reruns(&self) -> Reruns {
+        Reruns(self.clone())
     }
 
     #[must_use]

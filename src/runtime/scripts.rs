@@ -213,7 +213,7 @@ impl Scripts {
 }
 
 /// A test run ends like any other; what would run again is an error that says why.
-fn as_run(report: Report) -> RunReport {
+pub(super) fn as_run(report: Report) -> RunReport {
     use crate::domain::{ErrorKind, RunError};
     let failed = |kind, message: String| {
         RunReport::unfinished(RunKey(0), RunError { kind, message, stack: None })

@@ -240,6 +240,7 @@ impl Parts {
             vault: self.vault,
             fetcher: self.fetcher,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
+            record_bytes: self.config.script.record_room(),
         };
         let core = Core::new(
             self.config,

@@ -239,6 +239,26 @@ impl FetchRequest {
     }
 }
 
+impl Question {
+    /// Bytes it is made of.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::KvGet { key, .. } => key.len(),
+            Self::KvList { span, .. } => {
+                span.prefix.len() + span.after.as_ref().map_or(0, String::len)
+            }
+            Self::Secret { name } => name.len(),
+            Self::Fetch(request) => {
+                let headers = request.headers.iter();
+                request.url.len()
+                    + request.body.as_ref().map_or(0, |body| body.0.len())
+                    + headers.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            }
+        }
+    }
+}
+
 impl Answer {
     /// Bytes it brings to the lane.
     #[must_use]

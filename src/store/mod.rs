@@ -27,6 +27,7 @@ mod open;
 mod outcomes;
 mod owner;
 mod private;
+mod recordings;
 mod retention;
 mod runs;
 mod scheduled;
@@ -35,6 +36,7 @@ mod secrets;
 mod storage;
 mod subscriptions;
 
+pub(crate) use self::runs::as_stored;
 pub use self::{
     access::{Audit, Sessions, Tokens},
     bulk::{Bulk, BulkAction, BulkOperation, BulkState},
@@ -46,6 +48,7 @@ pub use self::{
     letters::{DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
     outcomes::Outcomes,
     private::{create_private, replace_private},
+    recordings::Recordings,
     retention::{Retention, RetentionPlan},
     runs::{RunFilter, Runs},
     scheduled::ScheduledEmits,
@@ -110,6 +113,10 @@ impl Store {
 
     pub fn runs(&self) -> Runs<'_> {
         Runs(self)
+    }
+
+    pub fn recordings(&self) -> Recordings<'_> {
+        Recordings(self)
     }
 
     pub fn letters(&self) -> Letters<'_> {

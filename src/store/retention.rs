@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use entity::{
-    audit, bulk_operations, dead_letters, events, outcome_blocks, outcome_late, runs, sessions,
-    subscriptions,
+    audit, bulk_operations, dead_letters, events, outcome_blocks, outcome_late, recordings, runs,
+    sessions, subscriptions,
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -150,6 +150,10 @@ impl Retention<'_> {
             return Ok(0);
         };
         let write = self.0.write().await?;
+        recordings::Entity::delete_many()
+            .filter(recordings::Column::Number.lte(last))
+            .exec(&*write)
+            .await?;
         let removed = runs::Entity::delete_many()
             .filter(runs::Column::Number.lte(last))
             .exec(&*write)

@@ -104,6 +104,18 @@ impl Runs<'_> {
     }
 }
 
+/// An outcome as it reads once it was stored.
+pub(crate) fn as_stored(outcome: &Result<String, RunError>) -> Result<String, RunError> {
+    match outcome {
+        Ok(result) => Ok(encode::clean(result).into_owned()),
+        Err(error) => Err(RunError {
+            kind: error.kind,
+            message: encode::clean(&error.message).into_owned(),
+            stack: error.stack.as_deref().map(|stack| encode::clean(stack).into_owned()),
+        }),
+    }
+}
+
 impl TryFrom<Model> for RunLog {
     type Error = Error;
 
@@ -135,6 +147,7 @@ impl TryFrom<Model> for RunLog {
             cpu: micros(model.cpu_us),
             queued: micros(model.queued_us),
             emitted: encode::uids_from(model.emitted.as_deref()),
+            recording: None,
         })
     }
 }

@@ -26,7 +26,7 @@ pub struct TableSize {
     pub bytes: Option<u64>,
 }
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "events",
     "key_blocks",
     "key_segments",
@@ -34,6 +34,7 @@ const TABLES: [&str; 23] = [
     "outcome_blocks",
     "outcome_late",
     "runs",
+    "recordings",
     "deliveries",
     "scheduled",
     "dead_letters",

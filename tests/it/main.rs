@@ -15,6 +15,7 @@ mod lanes;
 mod ledger;
 mod matching;
 mod readme;
+mod reruns;
 mod secrets;
 mod store;
 mod support;

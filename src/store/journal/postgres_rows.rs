@@ -40,6 +40,7 @@ pub(super) async fn write(db: &mut PgConnection, commit: &Commit) -> Result<(), 
     outcomes(db, commit).await?;
     for part in parts(&commit.runs, |(run, _)| run_bytes(run)) {
         runs(db, part).await?;
+        recordings(db, part).await?;
     }
     for part in parts(&commit.rows, |row| row.data.as_ref().map_or(0, String::len)) {
         deliveries(db, part).await?;
@@ -133,6 +134,7 @@ fn parts<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
 
 fn run_bytes(run: &RunLog) -> usize {
     run.result.as_ref().map_or(0, String::len)
+        + run.recording.as_ref().map_or(0, Vec::len)
         + run.logs.iter().map(|line| line.message.len()).sum::<usize>()
 }
 
@@ -230,6 +232,25 @@ async fn runs(
     .bind(column!(rows, (row, _) => encode::micros(row.cpu)))
     .bind(column!(rows, (row, _) => encode::micros(row.queued)))
     .bind(column!(rows, (_, emitted) => encode::uids(emitted)));
+    run(db, statement).await.map(drop)
+}
+
+async fn recordings(
+    db: &mut PgConnection,
+    rows: &[(std::sync::Arc<RunLog>, Vec<EventId>)],
+) -> Result<(), CommitError> {
+    let recorded: Vec<(i64, &[u8])> = rows
+        .iter()
+        .filter_map(|(row, _)| Some((encode::int(row.id.number()), row.recording.as_deref()?)))
+        .collect();
+    if recorded.is_empty() {
+        return Ok(());
+    }
+    let statement = sqlx::query(
+        "INSERT INTO recordings (number, content) SELECT * FROM UNNEST($1::bigint[], $2::bytea[])",
+    )
+    .bind(column!(recorded, (number, _) => *number))
+    .bind(column!(recorded, (_, content) => *content));
     run(db, statement).await.map(drop)
 }
 

@@ -346,6 +346,9 @@ impl Rows<'_> {
         self.outcomes(commit)?;
         for (run, emitted) in &commit.runs {
             self.kept_run(run, emitted)?;
+            if let Some(recording) = &run.recording {
+                self.run(statements::RECORDING, params![encode::int(run.id.number()), recording])?;
+            }
         }
         for row in &commit.rows {
             self.delivery(row)?;

@@ -56,6 +56,8 @@ pub(super) const RUN: &str = "INSERT INTO runs (number, id, event, seq, subscrip
      warnings, started_at, duration_us, cpu_us, queued_us, emitted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
      ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
+pub(super) const RECORDING: &str = "INSERT INTO recordings (number, content) VALUES (?1, ?2)";
+
 pub(super) const DELIVERY: &str = "INSERT OR REPLACE INTO deliveries (id, event, seq, subscription, \
      status, attempts, next_at, error_kind, error_message, error_stack, first_failed_at, \
      script_version, letter, replay, data, pinned_version, crashes_alone, bulk) VALUES (?1, ?2, ?3, \

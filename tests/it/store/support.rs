@@ -330,6 +330,7 @@ pub(crate) fn run(
         cpu: Duration::from_micros(390),
         queued: Duration::from_micros(33),
         emitted: Vec::new(),
+        recording: None,
     }
 }
 
