@@ -9,6 +9,7 @@ mod delivery;
 mod faults;
 mod fetch;
 mod github;
+mod hostile;
 mod imports;
 mod kv;
 mod lanes;

@@ -96,6 +96,8 @@ macro_rules! door {
 
 fn doors<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> Result<()> {
     let host = &shared.host;
+    #[cfg(test)]
+    native.set("unguarded", super::tests::hostile::UNGUARDED.get())?;
     door!(native, ctx, "part", |ctx: Ctx<'js>, name: String| part::<Value>(&ctx, &name));
 
     let door = host.clone();

@@ -820,4 +820,4 @@ fn any_heap_limit_ends_in_a_report() {
 }
 
 #[path = "hostile.rs"]
-mod hostile;
+pub(super) mod hostile;
