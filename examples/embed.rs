@@ -11,8 +11,8 @@ use tripline::{
     Runtime,
     config::{Config, Isolation},
     domain::{
-        DataEncoding, Definition, Envelope, Language, Limits, Lineage, NewEvent, OnDead, Ordering,
-        RetryPolicy, TypePattern,
+        DataEncoding, Definition, Envelope, Kind, Language, Limits, Lineage, NewEvent, OnDead,
+        Ordering, RetryPolicy, TypePattern,
     },
     runtime::NewSubscription,
     store::NewScript,
@@ -41,6 +41,8 @@ async fn main() -> anyhow::Result<()> {
             source: HANDLER.into(),
             secrets: Vec::new(),
             fetch_allow: Vec::new(),
+            kind: Kind::Script,
+            imports: Vec::new(),
             note: None,
             by: None,
         })

@@ -17,6 +17,10 @@ pub struct Model {
     /// JSON lists: names of secrets it gets, hosts that it may fetch from.
     pub secrets: Option<String>,
     pub fetch_allow: Option<String>,
+    /// `script` or `module`.
+    pub kind: String,
+    /// JSON list: names of the modules that it imports, those of its modules included.
+    pub imports: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -12,6 +12,7 @@ mod m20260101_000005_access;
 mod m20260101_000006_kv;
 mod m20260101_000007_secrets;
 mod m20260101_000008_recordings;
+mod m20260101_000009_modules;
 
 pub struct Migrator;
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000006_kv::Migration),
             Box::new(m20260101_000007_secrets::Migration),
             Box::new(m20260101_000008_recordings::Migration),
+            Box::new(m20260101_000009_modules::Migration),
         ]
     }
 }

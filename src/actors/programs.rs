@@ -1,7 +1,7 @@
 //! Compiled scripts, by script and version: compiled once, shared by all who run them.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{Arc, OnceLock, Weak},
 };
@@ -9,8 +9,8 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    domain::ScriptId,
-    host::{Grants, Mask, Vault},
+    domain::{Kind, ScriptId},
+    host::{self, Choice, Grants, LinkError, Mask, Source, Vault, Versions},
     sandbox::{CompileError, Program},
     store::{self, Store},
 };
@@ -22,10 +22,12 @@ pub(crate) struct Loaded {
     pub(crate) name: Arc<str>,
     pub(crate) version: u32,
     pub(crate) program: Arc<Program>,
+    /// What is linked in it.
+    pub(crate) modules: Versions,
     pub(crate) grants: Arc<Grants>,
     mask: OnceLock<Option<Arc<Mask>>>,
-    /// Of the script and of the secrets: another one has other rights.
-    revisions: (u64, u64),
+    /// Of the script, of the secrets and of all modules: another one has other rights, or other code.
+    revisions: (u64, u64, u64),
 }
 
 impl Loaded {
@@ -48,6 +50,15 @@ pub(crate) enum LoadError {
     Store(#[from] store::Error),
 }
 
+impl From<LinkError> for LoadError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Compile(error) => Self::Compile(error),
+            LinkError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 /// The cache; lives on the core thread.
 #[derive(Clone)]
 pub(crate) struct Programs {
@@ -55,13 +66,20 @@ pub(crate) struct Programs {
     vault: Arc<Vault>,
     /// Weak: a program lives as long as a subscription uses it.
     loaded: Rc<RefCell<Cache>>,
+    /// Grows when a module is saved.
+    modules: Rc<Cell<u64>>,
 }
 
 type Cache = FxHashMap<(ScriptId, u32), Weak<Loaded>>;
 
 impl Programs {
     pub(crate) fn new(store: Store, vault: Arc<Vault>) -> Self {
-        Self { store, vault, loaded: Rc::default() }
+        Self { store, vault, loaded: Rc::default(), modules: Rc::default() }
+    }
+
+    /// A module was saved: what is loaded from now on has the new one.
+    pub(crate) fn module_saved(&self) {
+        self.modules.set(self.modules.get() + 1);
     }
 
     /// The script as of `version`, or as it is now.
@@ -73,7 +91,7 @@ impl Programs {
         let missing = || LoadError::Missing(script, version.unwrap_or_default());
         let current = self.store.scripts().find(script).await?.ok_or_else(missing)?;
         let version = version.unwrap_or(current.version);
-        let revisions = (current.revision, self.vault.generation());
+        let revisions = (current.revision, self.vault.generation(), self.modules.get());
         let cached = self.loaded.borrow().get(&(script, version)).and_then(Weak::upgrade);
         if let Some(loaded) = cached.filter(|loaded| loaded.revisions == revisions) {
             return Ok(loaded);
@@ -84,22 +102,16 @@ impl Programs {
             let old = self.store.scripts().version(script, version).await?.ok_or_else(missing)?;
             (old.source, old.language)
         };
-        let name: Arc<str> = current.name.into();
-        // Off this thread: parsing wants a large stack, and the core has no time to lose.
-        let compile = {
-            let name = Arc::clone(&name);
-            move || Program::compile(&name, language, &source)
-        };
-        let program = tokio::task::spawn_blocking(compile)
-            .await
-            .map_err(|_| missing())?
-            .map_err(LoadError::Compile)?;
+        let name: Arc<str> = current.name.as_str().into();
+        let source = Source { name: current.name, kind: Kind::Script, language, text: source };
+        let linked = host::link(&self.store, source, &Choice::default()).await?;
         let grants = Arc::new(Grants::of(script, current.secrets, &current.fetch_allow));
         let loaded = Arc::new(Loaded {
             script,
             name,
             version,
-            program: Arc::new(program),
+            program: Arc::new(linked.program),
+            modules: linked.modules,
             grants,
             mask: OnceLock::new(),
             revisions,

@@ -981,6 +981,7 @@ impl SubscriptionActor {
             emits: report.emits.clone(),
             kv: report.kv.clone(),
             tape,
+            modules: self.program.as_ref().map_or_else(Vec::new, |program| program.modules.clone()),
         };
         recording.mask(in_flight.mask.as_deref());
         recording.encode(room)

@@ -384,6 +384,11 @@ impl From<SaveError> for ApiError {
                 error.0.hint = Some(compile.frame);
                 error
             }
+            SaveError::Importer(..) => {
+                let mut error = Self::new(Code::CompileError, error.to_string());
+                error.0.field = Some("source".into());
+                error
+            }
             SaveError::Store(error) => error.into(),
             SaveError::Stopped(error) => error.into(),
         }

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     Runtime,
-    domain::{ErrorKind, EventId, Language, Millis, Role, Script, ScriptId, ScriptVersion},
-    runtime::{self, SOURCE_BYTES_MAX, SaveError, TestEvent, TestInput, TestOutcome},
-    sandbox::{CompileError, KvWrite, Space, Ttl},
+    domain::{ErrorKind, EventId, Kind, Language, Millis, Role, Script, ScriptId, ScriptVersion},
+    runtime::{self, SOURCE_BYTES_MAX, SaveError, Source, TestEvent, TestInput, TestOutcome},
+    sandbox::{CompileError, KvWrite, Space, Ttl, program},
     store::{NewScript, ScriptPatch},
 };
 
@@ -52,6 +52,9 @@ pub(super) struct ScriptOut {
     /// As the author wrote it.
     pub source: String,
     pub language: Language,
+    pub kind: Kind,
+    /// Names of the modules that it imports, those of its modules included.
+    pub imports: Vec<String>,
     /// Counts from 1; every save of a source is one.
     pub version: u32,
     /// Hosts that `fetch` may reach.
@@ -70,6 +73,8 @@ impl From<Script> for ScriptOut {
             description: script.description,
             source: script.source,
             language: script.language,
+            kind: script.kind,
+            imports: script.imports,
             version: script.version,
             fetch_allow: script.fetch_allow,
             secrets: script.secrets,
@@ -115,6 +120,9 @@ pub(super) struct ScriptIn {
     pub name: String,
     pub source: String,
     pub language: Language,
+    /// A `module` is imported by others under its name, such as `lib/money`, and never runs alone.
+    #[serde(default)]
+    pub kind: Kind,
     pub description: Option<String>,
     /// Hosts that `fetch` may reach: `api.example.com`, `*.example.com`, `api.example.com:8443`.
     #[serde(default)]
@@ -149,6 +157,7 @@ pub(super) struct ScriptChange {
 pub(super) struct ScriptSearch {
     /// Part of the name, in any case.
     pub text: Option<String>,
+    pub kind: Option<Kind>,
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u64>,
     pub cursor: Option<String>,
@@ -173,7 +182,9 @@ async fn list(
 ) -> Result<Json<Page<ScriptOut>>, ApiError> {
     let limit = extract::limit(search.limit)?;
     let after = search.cursor.as_deref();
-    let scripts = runtime.store().scripts().page(search.text.as_deref(), after, limit + 1).await?;
+    let search_text = search.text.as_deref();
+    let scripts = runtime.store().scripts();
+    let scripts = scripts.page(search_text, search.kind, after, limit + 1).await?;
     Ok(Json(Page::of(scripts, limit, |script| script.name.clone(), ScriptOut::from)))
 }
 
@@ -186,11 +197,17 @@ async fn create(
     body: Json<ScriptIn>,
 ) -> Result<HttpResponse, ApiError> {
     let new = body.into_inner();
-    check_name(&new.name)?;
+    check_name(&new.name, new.kind)?;
     check_hosts(&new.fetch_allow)?;
     check_grants(&runtime, &editor, &new.secrets, &[])?;
     check_source(&new.source)?;
-    runtime.scripts().check(&new.name, &new.source, new.language).await?;
+    let source = Source {
+        name: new.name.clone(),
+        kind: new.kind,
+        language: new.language,
+        text: new.source.clone(),
+    };
+    let imports = runtime.scripts().check(source).await?;
     let new = NewScript {
         name: new.name,
         description: new.description,
@@ -198,6 +215,8 @@ async fn create(
         source: new.source,
         secrets: new.secrets,
         fetch_allow: new.fetch_allow,
+        kind: new.kind,
+        imports,
         note: new.note,
         by: Some(editor.0.name.clone()),
     };
@@ -243,15 +262,28 @@ async fn change(
     let revision = extract::if_match(&request)?;
     let now = find(&runtime, id).await?;
     if let Some(name) = &change.name {
-        check_name(name)?;
+        check_name(name, now.kind)?;
+        if now.kind == Kind::Module && *name != now.name {
+            nobody_imports(&runtime, &now, "renamed").await?;
+        }
     }
     check_hosts(change.fetch_allow.as_deref().unwrap_or_default())?;
     check_grants(&runtime, &editor, change.secrets.as_deref().unwrap_or_default(), &now.secrets)?;
+    let mut imports = None;
     if change.source.is_some() || change.language.is_some() {
         let source = change.source.as_ref().unwrap_or(&now.source);
         check_source(source)?;
         let name = change.name.as_ref().unwrap_or(&now.name);
-        runtime.scripts().check(name, source, change.language.unwrap_or(now.language)).await?;
+        let source = Source {
+            name: name.clone(),
+            kind: now.kind,
+            language: change.language.unwrap_or(now.language),
+            text: source.clone(),
+        };
+        imports = Some(runtime.scripts().check(source.clone()).await?);
+        if now.kind == Kind::Module {
+            runtime.scripts().check_importers(id, source).await?;
+        }
     }
     let patch = ScriptPatch {
         name: change.name,
@@ -260,6 +292,7 @@ async fn change(
         language: change.language,
         secrets: change.secrets,
         fetch_allow: change.fetch_allow,
+        imports,
         note: change.note,
         by: Some(editor.0.name.clone()),
     };
@@ -270,7 +303,22 @@ async fn change(
     Ok(answer(script))
 }
 
-/// Deletes a script that no subscription uses.
+/// A module that others import keeps its name and stays.
+async fn nobody_imports(runtime: &Runtime, module: &Script, what: &str) -> Result<(), ApiError> {
+    let importers = runtime.store().scripts().importers(&module.name).await?;
+    let Some(first) = importers.first() else { return Ok(()) };
+    let detail = format!(
+        "the module `{}` cannot be {what}: {} scripts import it, `{}` among them",
+        module.name,
+        importers.len(),
+        first.name
+    );
+    let mut error = ApiError::new(Code::InUse, detail);
+    error.0.count = Some(importers.len() as u64);
+    Err(error)
+}
+
+/// Deletes a script that no subscription uses and no other script imports.
 #[utoipa::path(delete, path = "/api/v1/scripts/{id}", tag = "scripts", operation_id = "delete_script", params(("id" = ScriptId, Path), ("If-Match" = Option<String>, Header)), responses((status = 204), Problems))]
 #[delete("/scripts/{id}")]
 async fn remove(
@@ -279,6 +327,10 @@ async fn remove(
     request: HttpRequest,
     id: Path<ScriptId>,
 ) -> Result<HttpResponse, ApiError> {
+    let script = find(&runtime, *id).await?;
+    if script.kind == Kind::Module {
+        nobody_imports(&runtime, &script, "deleted").await?;
+    }
     runtime.store().scripts().delete(*id, extract::if_match(&request)?).await?;
     note(&runtime, &editor.0, "script.delete", format!("script {id}"), None).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -315,7 +367,11 @@ async fn show_version(
         .ok_or_else(|| ApiError::not_found("script version", format!("{id}/{version}")))
 }
 
-fn check_name(name: &str) -> Result<(), ApiError> {
+fn check_name(name: &str, kind: Kind) -> Result<(), ApiError> {
+    if kind == Kind::Module && !program::is_name(name) {
+        let expected = "a name to import a module by, such as lib/money: letters, digits, `_`, `-`, `.` and `/`";
+        return Err(ApiError::field("name", expected));
+    }
     extract::name(name)
 }
 

@@ -70,6 +70,9 @@ enum ScriptAction {
         /// Host that it may fetch from, in the place of those before; may be given several times
         #[arg(long, value_name = "HOST")]
         allow: Option<Vec<String>>,
+        /// Others import it, by its name, such as `lib/money`
+        #[arg(long)]
+        module: bool,
     },
     /// List the versions of a script
     Versions { script: String },
@@ -84,7 +87,11 @@ pub(super) fn scripts(args: &Scripts) -> anyhow::Result<()> {
         match &args.action {
             ScriptAction::List(list) => {
                 let items = client.list(&list.path("scripts")?, list.limit).await?;
-                show_list(&items, json, &["id", "name", "language", "version", "updated_at"]);
+                show_list(
+                    &items,
+                    json,
+                    &["id", "name", "kind", "language", "version", "updated_at"],
+                );
             }
             ScriptAction::Show { script } => {
                 let id = client.id_of("scripts", script).await?;
@@ -95,9 +102,14 @@ pub(super) fn scripts(args: &Scripts) -> anyhow::Result<()> {
                     println!("{}", found["source"].as_str().unwrap_or_default());
                 }
             }
-            ScriptAction::Save { file, name, note, allow } => {
-                let allow = allow.as_deref();
-                let saved = save(&client, file, name.as_deref(), note.as_deref(), allow).await?;
+            ScriptAction::Save { file, name, note, allow, module } => {
+                let given = Given {
+                    name: name.as_deref(),
+                    note: note.as_deref(),
+                    allow: allow.as_deref(),
+                    module: *module,
+                };
+                let saved = save(&client, file, given).await?;
                 show(&saved, json, &["id", "name", "version"]);
             }
             ScriptAction::Versions { script } => {
@@ -117,13 +129,20 @@ pub(super) fn scripts(args: &Scripts) -> anyhow::Result<()> {
     })
 }
 
+/// What is said of a script besides its file.
+#[derive(Default)]
+pub(super) struct Given<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) note: Option<&'a str>,
+    pub(super) allow: Option<&'a [String]>,
+    pub(super) module: bool,
+}
+
 /// Saves a file; unchanged source makes no version.
 pub(super) async fn save(
     client: &Client,
     file: &std::path::Path,
-    name: Option<&str>,
-    note: Option<&str>,
-    allow: Option<&[String]>,
+    Given { name, note, allow, module }: Given<'_>,
 ) -> anyhow::Result<Value> {
     let (stem, language) = script_file(file)?;
     let name = name.unwrap_or(&stem);
@@ -145,6 +164,9 @@ pub(super) async fn save(
         }
         None => {
             body["name"] = name.into();
+            if module {
+                body["kind"] = "module".into();
+            }
             client.post("/scripts", &body).await
         }
     }

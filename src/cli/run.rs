@@ -23,8 +23,10 @@ use crate::{
     host::{self, Call, Recording},
     runtime::{Rerun, Then},
     sandbox::{
-        Answer, ContextOwner, ContextSpec, Host, IdempotencyKey, Isolation, Nobody, Program,
-        Question, Report, Run, RunFacts, RunKey, RunLimits, RunReport, Sandbox, SandboxConfig,
+        Answer, CompileError, ContextOwner, ContextSpec, Host, IdempotencyKey, Isolation, Nobody,
+        Program, Question, Report, Run, RunFacts, RunKey, RunLimits, RunReport, Sandbox,
+        SandboxConfig,
+        program::{Linker, Unit, Wanted},
     },
 };
 
@@ -64,15 +66,51 @@ pub(super) fn script_file(path: &Path) -> anyhow::Result<(String, Language)> {
     Ok((name.to_owned(), language))
 }
 
-fn compile(path: &Path) -> anyhow::Result<(String, Program)> {
+/// A script from a file, with the modules that it imports.
+struct Compiled {
+    name: String,
+    program: Program,
+    modules: Vec<LocalModule>,
+}
+
+/// A module from a file.
+#[derive(Clone, Serialize, Deserialize)]
+struct LocalModule {
+    /// The name under which it is imported.
+    specifier: String,
+    language: Language,
+    source: String,
+}
+
+/// Modules are looked for in the script's folder: `lib/money` in `lib/money.ts` or `lib/money.js`.
+fn compile(path: &Path) -> anyhow::Result<Compiled> {
     let (name, language) = script_file(path)?;
     let source = std::fs::read_to_string(path)
         .with_context(|| format!("{} cannot be read", path.display()))?;
-    match Program::compile(&name, language, &source) {
-        Ok(program) => Ok((name, program)),
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut modules = Vec::new();
+    let program = link(&name, language, &source, |wanted| {
+        let of = |language: Language| {
+            let file = folder.join(format!("{}.{}", wanted.name, language.extension()));
+            let source = std::fs::read_to_string(file).ok()?;
+            Some(LocalModule { specifier: wanted.specifier.clone(), language, source })
+        };
+        let found = of(Language::Typescript).or_else(|| of(Language::Javascript));
+        modules.extend(found.clone());
+        found.ok_or_else(|| {
+            format!("there is neither {0}.ts nor {0}.js beside the script", wanted.name)
+        })
+    });
+    match program {
+        Ok(program) => Ok(Compiled { name, program, modules }),
         Err(error) => bail!(
             "{}:{}:{}: {}\n{}",
-            path.display(),
+            // Its name on this machine, if it is the script's own.
+            if error.file == format!("{name}.{}", language.extension()) {
+                path.display().to_string()
+            } else {
+                error.file
+            },
             error.line,
             error.column,
             error.message,
@@ -81,11 +119,26 @@ fn compile(path: &Path) -> anyhow::Result<(String, Program)> {
     }
 }
 
+fn link(
+    name: &str,
+    language: Language,
+    source: &str,
+    mut find: impl FnMut(&Wanted) -> Result<LocalModule, String>,
+) -> Result<Program, CompileError> {
+    let mut linker = Linker::new(Unit::script(name, language, source)?);
+    while let Some(wanted) = linker.wanted()? {
+        let module = find(&wanted).map_err(|why| linker.missing(&wanted, &why))?;
+        let unit = Unit::module(&wanted.specifier, module.language, &module.source)?;
+        linker.provide(wanted, Arc::new(unit))?;
+    }
+    linker.link()
+}
+
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let mut wrong = 0;
     for path in &args.scripts {
         match compile(path) {
-            Ok((_, program)) => {
+            Ok(Compiled { program, .. }) => {
                 for warning in program.warnings() {
                     let (line, column) = (warning.line, warning.column);
                     println!("{}:{line}:{column}: warning: {}", path.display(), warning.message);
@@ -106,7 +159,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let (name, program) = compile(&args.script)?;
+    let Compiled { name, program, modules } = compile(&args.script)?;
     let event = read_event(&args.event, &args.event_type)?;
     let program = Arc::new(program);
     let run = local_run(event);
@@ -117,7 +170,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut report =
         actix::System::new().block_on(run_once(name.clone(), Arc::clone(&program), run, asked))?;
     if let Some(path) = &args.record {
-        record(path, &args.script, &name, &event, &facts, &mut report, host.calls.take())?;
+        let recorded = (&args.script, &*name, modules);
+        record(path, recorded, &event, &facts, &mut report, host.calls.take())?;
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&as_json(&report))?);
@@ -185,6 +239,7 @@ pub(super) struct Recorded {
     name: String,
     language: Language,
     source: String,
+    modules: Vec<LocalModule>,
     event: RecordedEvent,
     recording: Recording,
     run_id: RunId,
@@ -209,8 +264,7 @@ const RECORDED_VERSION: u32 = 1;
 
 fn record(
     path: &Path,
-    script: &Path,
-    name: &str,
+    (script, name, modules): (&PathBuf, &str, Vec<LocalModule>),
     event: &Event,
     facts: &RunFacts,
     report: &mut RunReport,
@@ -226,6 +280,7 @@ fn record(
         name: name.to_owned(),
         language,
         source: std::fs::read_to_string(script)?,
+        modules,
         event: RecordedEvent {
             uid: event.uid,
             accepted_at: event.accepted_at,
@@ -249,6 +304,7 @@ fn record(
             emits: report.emits.clone(),
             kv: report.kv.clone(),
             tape,
+            modules: Vec::new(),
         },
         run_id: facts.run_id,
         outcome: report.outcome.clone(),
@@ -277,9 +333,16 @@ impl Recorded {
     /// Runs it again, on the source in a file if one is given.
     pub(super) fn again(self, source: Option<&Path>) -> anyhow::Result<Value> {
         let program = match source {
-            Some(path) => compile(path)?.1,
-            None => Program::compile(&self.name, self.language, &self.source)
-                .map_err(|error| anyhow::anyhow!("the recorded source: {}", error.message))?,
+            Some(path) => compile(path)?.program,
+            None => {
+                let find = |wanted: &Wanted| {
+                    let same = |module: &&LocalModule| module.specifier == wanted.specifier;
+                    let found = self.modules.iter().find(same).cloned();
+                    found.ok_or_else(|| "it was not recorded".to_owned())
+                };
+                link(&self.name, self.language, &self.source, find)
+                    .map_err(|error| anyhow::anyhow!("the recorded source: {error}"))?
+            }
         };
         let RecordedEvent { uid, accepted_at, id, source, r#type, subject, time, data } =
             self.event;

@@ -29,7 +29,7 @@ pub use self::{
     outcome::{ErrorKind, LogLevel, LogLine, RunError, RunLog},
     rate::RateLimit,
     retry::{Backoff, BackoffKind, RetryPolicy},
-    script::{Language, Script, ScriptVersion},
+    script::{Kind, Language, Script, ScriptVersion},
     subscription::{Definition, Limits, OnDead, Ordering, Subscription, SubscriptionState},
     time::{Millis, Span, parse_span},
 };

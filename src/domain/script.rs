@@ -30,6 +30,27 @@ impl Language {
     }
 }
 
+/// What a script is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Subscriptions run it.
+    #[default]
+    Script,
+    /// Other scripts import it, by its name.
+    Module,
+}
+
+impl Kind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Module => "module",
+        }
+    }
+}
+
 /// A script with its newest source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
@@ -47,6 +68,10 @@ pub struct Script {
     pub secrets: Vec<String>,
     /// Hosts that it may fetch from.
     pub fetch_allow: Vec<String>,
+    /// Never changes.
+    pub kind: Kind,
+    /// Names of the modules that the newest source imports, those of its modules included.
+    pub imports: Vec<String>,
     /// Grows with every change of any field; the `ETag`.
     pub revision: u64,
 }

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::HashSet, sync::Arc};
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{mask::Mask, run::Grants, vault::Vault};
+use super::{mask::Mask, modules::Versions, run::Grants, vault::Vault};
 use crate::sandbox::{
     Answer, Emit, Host, KvWrite, Question, RunLimits, Space, Tape, call::Blob, tape::Made,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Recording {
     pub(crate) emits: Vec<Emit>,
     pub(crate) kv: Vec<KvWrite>,
     pub(crate) tape: Tape,
+    /// Of the program that ran.
+    pub(crate) modules: Versions,
 }
 
 /// A question of a run, and what it heard; nothing when it ended first.

@@ -54,7 +54,7 @@ pub use self::{
     },
     supervision::{ActorNode, Supervision},
 };
-pub use crate::host::{NoHost, SecretInfo, Unreadable, VaultError};
+pub use crate::host::{NoHost, SecretInfo, Source, Unreadable, VaultError};
 use crate::{
     actors::{
         core::{Core, Faults},

@@ -7,8 +7,8 @@ use super::{
     scripts::{SaveError, TestOutcome, as_run},
 };
 use crate::{
-    domain::{Event, EventId, Language, LogLine, RunError, RunId, RunLog, ScriptId},
-    host::{Grants, Recorded, Recording, Step, Unreadable, steps},
+    domain::{Event, EventId, Kind, Language, LogLine, RunError, RunId, RunLog, ScriptId},
+    host::{Choice, Grants, Recorded, Recording, Source, Step, Unreadable, steps},
     sandbox::{
         ContextOwner, ContextSpec, Host, IdempotencyKey, Question, Run, RunFacts, RunKey,
         RunReport, Tape, tape::Made,
@@ -92,7 +92,15 @@ impl Reruns {
         let event = store.events().find(run.event).await?;
         let event = event.ok_or(RerunError::NoEvent(id, run.event))?;
         let (source, language) = self.source(&run, edited).await?;
-        let program = self.0.scripts().check(&recording.script_name, &source, language).await?;
+        let source = Source {
+            name: recording.script_name.clone(),
+            kind: Kind::Script,
+            language,
+            text: source,
+        };
+        let recorded = recording.modules.iter().cloned().collect();
+        let choice = Choice { recorded, ..Choice::default() };
+        let program = Arc::new(self.0.scripts().link(source, &choice).await?.program);
         let spec = ContextSpec {
             owner: ContextOwner {
                 subscription: run.subscription,

@@ -8,13 +8,13 @@ use futures::future::LocalBoxFuture;
 use super::{Runtime, Stopped};
 use crate::{
     domain::{
-        DataEncoding, Envelope, Event, EventId, Language, Limits, Lineage, Millis, RunId, Script,
-        ScriptId, Seq, SubscriptionId,
+        DataEncoding, Envelope, Event, EventId, Kind, Language, Limits, Lineage, Millis, RunId,
+        Script, ScriptId, Seq, SubscriptionId,
     },
-    host::{AllowList, Grants, NoHost, RunHost},
+    host::{self, AllowList, Choice, Grants, LinkError, Linked, NoHost, RunHost, Source},
     sandbox::{
-        Answer, CompileError, ContextOwner, ContextSpec, Host, IdempotencyKey, Program, Question,
-        Report, Run, RunFacts, RunKey, RunLimits, RunReport,
+        Answer, CompileError, ContextOwner, ContextSpec, Host, IdempotencyKey, Question, Report,
+        Run, RunFacts, RunKey, RunLimits, RunReport,
     },
     store,
 };
@@ -30,10 +30,22 @@ pub enum SaveError {
     NotFound(ScriptId),
     #[error(transparent)]
     Compile(CompileError),
+    /// A module's new source does not fit one that imports it.
+    #[error("`{0}` imports it, and would not compile any more: {1}")]
+    Importer(String, CompileError),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+impl From<LinkError> for SaveError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Compile(error) => Self::Compile(error),
+            LinkError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What a source is tried out on.
@@ -101,29 +113,52 @@ pub fn check_fetch_allow(hosts: &[String]) -> Result<(), NoHost> {
 }
 
 impl Scripts {
-    /// Compiles a source away from the caller's thread; what saving checks.
-    pub async fn check(
-        &self,
-        name: &str,
-        source: &str,
-        language: Language,
-    ) -> Result<Arc<Program>, SaveError> {
-        let (name, source) = (name.to_owned(), source.to_owned());
-        let program =
-            tokio::task::spawn_blocking(move || Program::compile(&name, language, &source))
-                .await
-                .map_err(|_| Stopped)?;
-        program.map(Arc::new).map_err(SaveError::Compile)
+    /// Compiles a source with the modules that it imports; what saving checks. Answers the names of
+    /// all of these.
+    pub async fn check(&self, source: Source) -> Result<Vec<String>, SaveError> {
+        let linked = self.link(source, &Choice::default()).await?;
+        Ok(host::imported(&linked.modules))
     }
 
-    /// The script's subscriptions load it anew: their next attempt runs what was saved.
+    pub(super) async fn link(&self, source: Source, choice: &Choice) -> Result<Linked, SaveError> {
+        Ok(host::link(self.0.store(), source, choice).await?)
+    }
+
+    /// Checks that whoever imports a module still compiles with a new source of it.
+    pub async fn check_importers(&self, id: ScriptId, source: Source) -> Result<(), SaveError> {
+        let importers = self.0.store().scripts().importers(&source.name).await?;
+        let choice = Choice { instead: Some((id, source)), ..Choice::default() };
+        for importer in importers {
+            let Script { name, kind, language, source: text, .. } = importer;
+            let importer = Source { name: name.clone(), kind, language, text };
+            if let Err(SaveError::Compile(error)) = self.link(importer, &choice).await {
+                return Err(SaveError::Importer(name, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The script's subscriptions, and those of whoever imports it, load it anew: their next attempt
+    /// runs what was saved.
     pub async fn saved(&self, script: &Script) -> Result<(), SaveError> {
-        let id = script.id;
+        let mut ids = vec![script.id];
+        let is_module = script.kind == Kind::Module;
+        if is_module {
+            let importers = self.0.store().scripts().importers(&script.name).await?;
+            ids.extend(importers.into_iter().map(|importer| importer.id));
+        }
         self.0
             .0
             .core
             .call(move |core, _| {
-                Box::pin(async move { crate::actors::supervisor::script_changed(&core, id) })
+                Box::pin(async move {
+                    if is_module {
+                        core.programs.module_saved();
+                    }
+                    for id in ids {
+                        crate::actors::supervisor::script_changed(&core, id);
+                    }
+                })
             })
             .await?;
         Ok(())
@@ -131,7 +166,13 @@ impl Scripts {
 
     /// Runs a source once, with its effects held back and shown.
     pub async fn try_out(&self, input: TestInput) -> Result<TestOutcome, SaveError> {
-        let program = self.check(&input.name, &input.source, input.language).await?;
+        let source = Source {
+            name: input.name.clone(),
+            kind: Kind::Script,
+            language: input.language,
+            text: input.source,
+        };
+        let program = Arc::new(self.link(source, &Choice::default()).await?.program);
         let event = match input.event {
             TestEvent::Stored(event) => *event,
             TestEvent::Made { event_type, data } => made_event(&event_type, data),

@@ -10,7 +10,7 @@ use crate::{
         supervisor::Pardon,
     },
     domain::{
-        Definition, Millis, Ordering, Seq, Subscription, SubscriptionId, SubscriptionState,
+        Definition, Kind, Millis, Ordering, Seq, Subscription, SubscriptionId, SubscriptionState,
         block::Outcome,
     },
     filter::{self, Filter, KeyPath, View},
@@ -196,6 +196,9 @@ impl Subscriptions {
         let Some(script) = store.scripts().find(definition.script).await? else {
             return Err(invalid("script_id", "the id of a script that exists"));
         };
+        if script.kind == Kind::Module {
+            return Err(invalid("script_id", "a script that runs: a module is only imported"));
+        }
         if definition.script_version.is_some_and(|version| version == 0 || version > script.version)
         {
             return Err(invalid("script_version", "null, or a version of the script"));

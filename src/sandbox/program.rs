@@ -4,25 +4,30 @@
 //! the generated code to those in the author's source, so that every error names the line the
 //! author wrote. Pure: the same source gives the same program, on any thread.
 
+mod link;
 mod lint;
 mod positions;
 
 use std::{fmt, path::Path, sync::Arc};
 
-use oxc_allocator::Allocator;
-use oxc_ast::ast::{ExportDefaultDeclarationKind, FormalParameters, Statement};
+use oxc_allocator::{Allocator, TakeIn as _};
+use oxc_ast::ast::{
+    ExportDefaultDeclarationKind, FormalParameters, ImportDeclarationSpecifier, Statement,
+};
 use oxc_codegen::{Codegen, CodegenOptions};
+use oxc_ecmascript::BoundNames;
 use oxc_parser::Parser;
 use oxc_semantic::SemanticBuilder;
 use oxc_span::{SourceType, Span};
 use oxc_transformer::{TransformOptions, Transformer};
 
+pub use self::link::{Linker, MODULES_MAX, Wanted, is_name};
 use self::positions::Positions;
 use super::{
     ContextOwner, RunLimits, RunReport,
-    protocol::{ContextId, Form, Open, Owner},
+    protocol::{ContextId, Form, ModuleText, Open, Owner},
 };
-use crate::domain::{Language, RunError};
+use crate::domain::Language;
 
 /// Longest source, in bytes. Bounds the depth to which a source can nest, and with it the stack
 /// that [`STACK_BYTES`] provides.
@@ -36,16 +41,46 @@ const BRACKETS_MAX: usize = 256;
 /// touched is ever taken.
 const STACK_BYTES: usize = 256 << 20;
 
-/// A script ready to run.
+/// A script ready to run, with the modules that it imports.
 #[derive(Clone, Debug)]
 pub struct Program {
-    file: Box<str>,
-    code: Arc<str>,
+    root: Arc<Unit>,
     form: Form,
     takes_context: bool,
-    source: Arc<str>,
-    positions: Arc<Positions>,
+    /// By the names under which they are imported.
+    modules: Vec<(Box<str>, Arc<Unit>)>,
+}
+
+/// One compiled source.
+#[derive(Debug)]
+pub struct Unit {
+    file: Box<str>,
+    code: Box<str>,
+    source: Box<str>,
+    shape: Shape,
+    positions: Positions,
     warnings: Vec<Warning>,
+    imports: Vec<Import>,
+    /// `None`: it passes on what others export, too.
+    exports: Option<Vec<String>>,
+}
+
+/// What a source takes from another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Import {
+    /// As the author wrote it: `lib/money`, or `lib/money@3`.
+    specifier: String,
+    /// Names that must be there; none for `import *` and `import()`.
+    names: Vec<String>,
+    /// Offset in the source.
+    at: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Handler { takes_context: bool },
+    Plain,
+    Module,
 }
 
 /// Why a source is no program. `line` and `column` count from 1.
@@ -68,16 +103,31 @@ pub struct Warning {
     pub column: u32,
 }
 
-impl Program {
-    /// Compiles a source. `name` is the script's name; stack traces show it as `{name}.ts`.
+impl Unit {
+    /// Compiles the source of a script. `name` is the script's name; stack traces show it as
+    /// `{name}.ts`.
     ///
     /// Blocks for about 0.1 ms per 50 lines, on a thread of its own with a deep stack.
-    pub fn compile(name: &str, language: Language, source: &str) -> Result<Self, CompileError> {
+    pub fn script(name: &str, language: Language, source: &str) -> Result<Self, CompileError> {
+        Self::compile(name, language, source, false)
+    }
+
+    /// Compiles the source of a module; `name` may carry a version, as in `lib/money@3`.
+    pub fn module(name: &str, language: Language, source: &str) -> Result<Self, CompileError> {
+        Self::compile(name, language, source, true)
+    }
+
+    fn compile(
+        name: &str,
+        language: Language,
+        source: &str,
+        is_module: bool,
+    ) -> Result<Self, CompileError> {
         let file = file_name(name, language);
         if let Some((at, message)) = oversized(source) {
             return Err(CompileError::at(&file, source, at, message));
         }
-        let compile = || compile(&file, language, source);
+        let compile = || compile(&file, language, source, is_module);
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("compile".into()).stack_size(STACK_BYTES);
             match thread.spawn_scoped(scope, compile).map(std::thread::ScopedJoinHandle::join) {
@@ -98,6 +148,35 @@ impl Program {
         })
     }
 
+    /// What it imports, each name once, in the order of the source.
+    #[must_use]
+    pub fn imports(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for import in &self.imports {
+            if !names.contains(&&*import.specifier) {
+                names.push(&import.specifier);
+            }
+        }
+        names
+    }
+
+    /// Globals that scripts elsewhere have and these have not, and the like.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    fn error(&self, at: usize, message: String) -> CompileError {
+        CompileError::at(&self.file, &self.source, at, message)
+    }
+}
+
+impl Program {
+    /// Compiles a script that imports nothing; one that does is refused.
+    pub fn compile(name: &str, language: Language, source: &str) -> Result<Self, CompileError> {
+        Linker::new(Unit::script(name, language, source)?).link()
+    }
+
     #[must_use]
     pub fn form(&self) -> Form {
         self.form
@@ -106,13 +185,13 @@ impl Program {
     /// How stack traces name the source.
     #[must_use]
     pub fn file(&self) -> &str {
-        &self.file
+        &self.root.file
     }
 
-    /// Globals that scripts elsewhere have and these have not, and the like.
+    /// Of the script itself.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        &self.root.warnings
     }
 
     /// The frame that opens a context for this program.
@@ -123,39 +202,52 @@ impl Program {
         limits: RunLimits,
         owner: &'a ContextOwner,
     ) -> Open<'a> {
+        let module = |(specifier, unit): &'a (Box<str>, Arc<Unit>)| ModuleText {
+            specifier,
+            file: &unit.file,
+            code: &unit.code,
+        };
         Open {
             context,
             limits,
-            file: &self.file,
-            code: &self.code,
+            file: &self.root.file,
+            code: &self.root.code,
+            modules: self.modules.iter().map(module).collect(),
             form: self.form,
             takes_context: self.takes_context,
             owner: Owner::of(owner),
         }
     }
 
-    /// Moves the positions in a report's error and logs from the generated code to the source.
-    pub fn locate(&self, report: &mut RunReport) {
-        if let Err(error) = &mut report.outcome {
-            self.locate_error(error);
-        }
-        for line in &mut report.logs {
-            self.positions.translate(&self.file, &mut line.message);
-        }
+    fn units(&self) -> impl Iterator<Item = &Unit> {
+        let modules = self.modules.iter().map(|(_, unit)| &**unit);
+        std::iter::once(&*self.root).chain(modules)
     }
 
-    fn locate_error(&self, error: &mut RunError) {
-        self.positions.translate(&self.file, &mut error.message);
-        if let Some(stack) = &mut error.stack {
-            self.positions.translate(&self.file, stack);
+    /// Moves the positions in a report's error and logs from the generated code to the source.
+    pub fn locate(&self, report: &mut RunReport) {
+        for unit in self.units() {
+            if let Err(error) = &mut report.outcome {
+                unit.positions.translate(&unit.file, &mut error.message);
+                if let Some(stack) = &mut error.stack {
+                    unit.positions.translate(&unit.file, stack);
+                }
+            }
+            for line in &mut report.logs {
+                unit.positions.translate(&unit.file, &mut line.message);
+            }
         }
     }
 
     /// The lines of the source around the first position that a located stack names.
     #[must_use]
     pub fn frame_of(&self, stack: &str) -> Option<String> {
-        let (line, column) = positions::first(&self.file, stack)?;
-        Some(frame(&self.source, line, column))
+        let places = self.units().filter_map(|unit| {
+            let (at, line, column) = positions::first(&unit.file, stack)?;
+            Some((at, unit, line, column))
+        });
+        let (_, unit, line, column) = places.min_by_key(|(at, ..)| *at)?;
+        Some(frame(&unit.source, line, column))
     }
 }
 
@@ -191,7 +283,12 @@ fn oversized(source: &str) -> Option<(usize, String)> {
     None
 }
 
-fn compile(file: &str, language: Language, source: &str) -> Result<Program, CompileError> {
+fn compile(
+    file: &str,
+    language: Language,
+    source: &str,
+    is_module: bool,
+) -> Result<Unit, CompileError> {
     let fail =
         |span: Span, message: String| CompileError::at(file, source, span.start as usize, message);
     let refuse = |diagnostics: &oxc_diagnostics::Diagnostics| match diagnostics.errors().next() {
@@ -211,6 +308,7 @@ fn compile(file: &str, language: Language, source: &str) -> Result<Program, Comp
     let parsed = Parser::new(&allocator, source, source_type).parse();
     refuse(&parsed.diagnostics)?;
     let mut program = parsed.program;
+    let record = parsed.module_record;
 
     let analysed = SemanticBuilder::new()
         .with_check_syntax_error(true)
@@ -230,13 +328,38 @@ fn compile(file: &str, language: Language, source: &str) -> Result<Program, Comp
     program.body.retain(
         |statement| !matches!(statement, Statement::ExportNamedDeclaration(export) if export.specifiers.is_empty()),
     );
-    let shape = shape_of(&program.body, source).map_err(|(span, message)| fail(span, message))?;
-    let printed = Codegen::new()
-        .with_options(CodegenOptions {
-            source_map_path: Some(file.into()),
-            ..CodegenOptions::default()
-        })
-        .build(&program);
+    let shape = if is_module {
+        Shape::Module
+    } else {
+        shape_of(&program.body).map_err(|(span, message)| fail(span, message))?.read(source)
+    };
+    let mut imports = imports_of(&program.body);
+    for import in &record.dynamic_imports {
+        // A name that is not written as a text is not known before it is needed, and then refused.
+        let written = import.module_request.source_text(source);
+        let quoted =
+            written.strip_prefix(['"', '\'']).and_then(|text| text.strip_suffix(['"', '\'']));
+        imports.extend(quoted.map(|specifier| Import {
+            specifier: specifier.to_owned(),
+            names: Vec::new(),
+            at: import.span.start as usize,
+        }));
+    }
+    let exports = exports_of(&program.body);
+    let options =
+        || CodegenOptions { source_map_path: Some(file.into()), ..CodegenOptions::default() };
+    // Imports stand outside of the function that a plain script becomes.
+    let mut head = String::new();
+    if shape == Shape::Plain && !imports.is_empty() {
+        let all = program.body.take_in(&&allocator);
+        let (outside, inside): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|s| matches!(s, Statement::ImportDeclaration(_)));
+        program.body.extend(outside);
+        head = Codegen::new().with_options(options()).build(&program).code;
+        program.body.clear();
+        program.body.extend(inside);
+    }
+    let printed = Codegen::new().with_options(options()).build(&program);
     let mut positions = Positions::default();
     for token in printed.map.iter().flat_map(|map| map.get_tokens()) {
         positions.add(
@@ -244,69 +367,64 @@ fn compile(file: &str, language: Language, source: &str) -> Result<Program, Comp
             (token.get_src_line(), token.get_src_col()),
         );
     }
-    let (code, form, takes_context) = match shape {
-        Shape::Handler { takes_context } => (printed.code, Form::Handler, takes_context),
-        Shape::Plain => {
-            positions.shift_lines(1);
-            (
-                format!("export default async function () {{\n{}\n}}", printed.code),
-                Form::Plain,
-                false,
-            )
-        }
+    let code = if shape == Shape::Plain {
+        let lines = head.matches('\n').count() + 1;
+        positions.shift_lines(u32::try_from(lines).unwrap_or(u32::MAX));
+        format!("{head}export default async function () {{\n{}\n}}", printed.code)
+    } else {
+        printed.code
     };
-    Ok(Program {
+    Ok(Unit {
         file: file.into(),
         code: code.into(),
-        form,
-        takes_context,
         source: source.into(),
-        positions: Arc::new(positions),
+        shape,
+        positions,
         warnings,
+        imports,
+        exports,
     })
 }
 
-enum Shape {
-    Handler { takes_context: bool },
+/// What the syntax says of a script, before its source is looked at.
+enum Found<'a, 'b> {
+    Default(&'b ExportDefaultDeclarationKind<'a>),
+    /// `export { handler as default }`
+    Named,
     Plain,
 }
 
+impl Found<'_, '_> {
+    fn read(&self, source: &str) -> Shape {
+        match self {
+            Self::Default(handler) => {
+                Shape::Handler { takes_context: takes_context(handler, source) }
+            }
+            Self::Named => Shape::Handler { takes_context: true },
+            Self::Plain => Shape::Plain,
+        }
+    }
+}
+
 /// Handler or plain, and what neither may have.
-fn shape_of(body: &[Statement<'_>], source: &str) -> Result<Shape, (Span, String)> {
-    let mut shape = Shape::Plain;
+fn shape_of<'a, 'b>(body: &'b [Statement<'a>]) -> Result<Found<'a, 'b>, (Span, String)> {
+    let mut found = Found::Plain;
     let mut exported = None;
     for statement in body {
         match statement {
-            Statement::ImportDeclaration(import) => {
-                return Err((
-                    import.span,
-                    format!(
-                        "cannot import `{}`: a script has no other modules to import from",
-                        import.source.value
-                    ),
-                ));
-            }
             Statement::ExportAllDeclaration(export) => {
-                return Err((
-                    export.span,
-                    "cannot re-export: a script has no other modules".into(),
-                ));
-            }
-            Statement::ExportDefaultDeclaration(export) => {
-                shape =
-                    Shape::Handler { takes_context: takes_context(&export.declaration, source) };
+                return Err((export.span, "cannot re-export: only modules do".into()));
             }
             Statement::ExportFromDeclaration(export) => {
-                return Err((
-                    export.span,
-                    "cannot re-export: a script has no other modules".into(),
-                ));
+                return Err((export.span, "cannot re-export: only modules do".into()));
+            }
+            Statement::ExportDefaultDeclaration(export) => {
+                found = Found::Default(&export.declaration);
             }
             Statement::ExportNamedDeclaration(export) => {
-                // `export { handler as default }`
                 if export.specifiers.iter().any(|specifier| specifier.exported.name() == "default")
                 {
-                    shape = Shape::Handler { takes_context: true };
+                    found = Found::Named;
                 }
                 exported.get_or_insert(export.span);
             }
@@ -316,13 +434,72 @@ fn shape_of(body: &[Statement<'_>], source: &str) -> Result<Shape, (Span, String
             _ => {}
         }
     }
-    match (shape, exported) {
-        (Shape::Plain, Some(span)) => Err((
+    match (found, exported) {
+        (Found::Plain, Some(span)) => Err((
             span,
-            "exports, but has no `export default`: a handler module exports its handler as default, a plain script exports nothing".into(),
+            "exports, but has no `export default`: a handler module exports its handler as default, a plain script exports nothing, and what others import is a script of kind `module`".into(),
         )),
-        (shape, _) => Ok(shape),
+        (found, _) => Ok(found),
     }
+}
+
+/// What is left to import once types are gone.
+fn imports_of(body: &[Statement<'_>]) -> Vec<Import> {
+    let import = |specifier: &str, names: Vec<String>, span: Span| Import {
+        specifier: specifier.to_owned(),
+        names,
+        at: span.start as usize,
+    };
+    let mut imports = Vec::new();
+    for statement in body {
+        match statement {
+            Statement::ImportDeclaration(declaration) => {
+                let names = declaration.specifiers.iter().flatten().filter_map(|name| match name {
+                    ImportDeclarationSpecifier::ImportSpecifier(name) => {
+                        Some(name.imported.name().to_string())
+                    }
+                    ImportDeclarationSpecifier::ImportDefaultSpecifier(_) => Some("default".into()),
+                    ImportDeclarationSpecifier::ImportNamespaceSpecifier(_) => None,
+                });
+                let names = names.collect();
+                imports.push(import(&declaration.source.value, names, declaration.span));
+            }
+            Statement::ExportFromDeclaration(export) => {
+                let names = export.specifiers.iter().map(|name| name.local.name().to_string());
+                imports.push(import(&export.source.value, names.collect(), export.span));
+            }
+            Statement::ExportAllDeclaration(export) => {
+                imports.push(import(&export.source.value, Vec::new(), export.span));
+            }
+            _ => {}
+        }
+    }
+    imports
+}
+
+/// Names that others may import; `None` when some of them are those of another module.
+fn exports_of(body: &[Statement<'_>]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for statement in body {
+        match statement {
+            Statement::ExportAllDeclaration(export) => match &export.exported {
+                Some(name) => names.push(name.name().to_string()),
+                None => return None,
+            },
+            Statement::ExportFromDeclaration(export) => {
+                names.extend(export.specifiers.iter().map(|name| name.exported.name().to_string()));
+            }
+            Statement::ExportNamedDeclaration(export) => {
+                names.extend(export.specifiers.iter().map(|name| name.exported.name().to_string()));
+            }
+            Statement::ExportDefaultDeclaration(_) => names.push("default".into()),
+            Statement::ExportDeclaration(export) => {
+                export.declaration.bound_names(&mut |name| names.push(name.name.to_string()));
+            }
+            _ => {}
+        }
+    }
+    Some(names)
 }
 
 /// False only when the handler certainly cannot see its second argument.
@@ -340,7 +517,7 @@ fn takes_context(handler: &ExportDefaultDeclarationKind<'_>, source: &str) -> bo
 
 /// `{name}.ts`, with what would make a position hard to find in a stack replaced.
 fn file_name(name: &str, language: Language) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@');
     let extension = language.extension();
     let stem = name.strip_suffix(&format!(".{extension}")).unwrap_or(name);
     let stem: String = stem.chars().take(100).map(|c| if plain(c) { c } else { '-' }).collect();

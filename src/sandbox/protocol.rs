@@ -64,10 +64,29 @@ pub struct Open<'a> {
     pub file: &'a str,
     /// JavaScript, from `Program::code`.
     pub code: &'a str,
+    /// What it may import.
+    #[serde(borrow)]
+    pub modules: Vec<ModuleText<'a>>,
     pub form: Form,
     /// False when the handler cannot look at its second parameter.
     pub takes_context: bool,
     pub owner: Owner<'a>,
+}
+
+/// A module that a script imports.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ModuleText<'a> {
+    /// The name under which it is imported.
+    pub specifier: &'a str,
+    /// File name of its source, as stack traces show it (`lib/money.ts`).
+    pub file: &'a str,
+    pub code: &'a str,
+}
+
+impl ModuleText<'_> {
+    pub(super) fn owned(&self) -> (String, String, String) {
+        (self.specifier.to_owned(), self.file.to_owned(), self.code.to_owned())
+    }
 }
 
 /// How a script is called; `Program` decides it from the source.

@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::{Error, Store, encode};
-use crate::domain::{Language, Millis, Script, ScriptId, ScriptVersion, kv::Namespace};
+use crate::domain::{Kind, Language, Millis, Script, ScriptId, ScriptVersion, kv::Namespace};
 
 /// See [`Store::scripts`].
 pub struct Scripts<'a>(pub(super) &'a Store);
@@ -29,6 +29,9 @@ pub struct NewScript {
     pub note: Option<String>,
     /// Name of the token that saves it.
     pub by: Option<String>,
+    pub kind: Kind,
+    /// Of the modules that it imports, those of its modules included.
+    pub imports: Vec<String>,
 }
 
 /// What changes of a script; `None` stays.
@@ -41,6 +44,8 @@ pub struct ScriptPatch {
     pub language: Option<Language>,
     pub secrets: Option<Vec<String>>,
     pub fetch_allow: Option<Vec<String>>,
+    /// Of the newest source.
+    pub imports: Option<Vec<String>>,
     pub note: Option<String>,
     pub by: Option<String>,
 }
@@ -73,12 +78,16 @@ impl Scripts<'_> {
     pub async fn page(
         &self,
         text: Option<&str>,
+        kind: Option<Kind>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<Script>, Error> {
         let mut query = Entity::find().order_by_asc(Column::Name).limit(limit);
         if let Some(text) = text {
             query = query.filter(encode::contains("name", text));
+        }
+        if let Some(kind) = kind {
+            query = query.filter(Column::Kind.eq(kind.as_str()));
         }
         if let Some(after) = after {
             query = query.filter(Column::Name.gt(after));
@@ -102,6 +111,36 @@ impl Scripts<'_> {
             names.iter().any(|name| name == secret)
         };
         Ok(rows.into_iter().filter(has).map(|row| (ScriptId(row.id), row.name)).collect())
+    }
+
+    /// Scripts and modules that import a module, directly or not.
+    pub async fn importers(&self, module: &str) -> Result<Vec<Script>, Error> {
+        let rows = Entity::find()
+            .filter(Column::Imports.is_not_null())
+            .order_by_asc(Column::Name)
+            .all(&self.0.connection)
+            .await?;
+        // What a module imports may have come after those who import it were saved.
+        let mut names = BTreeSet::from([module.to_owned()]);
+        let (mut importers, mut others) = (Vec::new(), rows);
+        loop {
+            let takes = |row: &Model| {
+                let imports: Vec<String> = encode::list_from(row.imports.as_deref());
+                imports.iter().any(|name| names.contains(name))
+            };
+            let (found, left): (Vec<_>, Vec<_>) = others.into_iter().partition(takes);
+            if found.is_empty() {
+                break;
+            }
+            others = left;
+            names.extend(found.iter().map(|row| row.name.clone()));
+            importers.extend(found);
+        }
+        let mut scripts = Vec::with_capacity(importers.len());
+        for row in importers {
+            scripts.extend(self.with_source(Some(row)).await?);
+        }
+        Ok(scripts)
     }
 
     pub async fn count(&self) -> Result<u64, Error> {
@@ -153,6 +192,8 @@ impl Scripts<'_> {
             revision: Set(1),
             secrets: Set(encode::list(&new.secrets)),
             fetch_allow: Set(encode::list(&new.fetch_allow)),
+            kind: Set(new.kind.as_str().to_owned()),
+            imports: Set(encode::list(&new.imports)),
         };
         let inserted = Entity::insert(row).exec_without_returning(&*write).await;
         inserted.map_err(|error| Error::or_taken(error, &new.name))?;
@@ -201,6 +242,9 @@ impl Scripts<'_> {
         if let Some(hosts) = patch.fetch_allow {
             row.fetch_allow = Set(encode::list(&hosts));
         }
+        if let Some(imports) = patch.imports {
+            row.imports = Set(encode::list(&imports));
+        }
         row.version = Set(i64::from(version));
         row.updated_at = Set(now.0);
         row.revision = Set(model.revision + 1);
@@ -248,6 +292,11 @@ impl Scripts<'_> {
             updated_at: Millis(model.updated_at),
             secrets: encode::list_from(model.secrets.as_deref()),
             fetch_allow: encode::list_from(model.fetch_allow.as_deref()),
+            kind: match model.kind.as_str() {
+                "module" => Kind::Module,
+                _ => Kind::Script,
+            },
+            imports: encode::list_from(model.imports.as_deref()),
             revision: encode::unsigned(model.revision),
         }))
     }

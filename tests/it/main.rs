@@ -15,6 +15,7 @@ mod kv;
 mod lanes;
 mod ledger;
 mod matching;
+mod modules;
 mod readme;
 mod reruns;
 mod secrets;

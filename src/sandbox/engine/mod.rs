@@ -46,6 +46,8 @@ struct Spec {
     limits: RunLimits,
     file: String,
     code: String,
+    /// What it may import: the name for it, its file and its code.
+    modules: Vec<(String, String, String)>,
     is_plain: bool,
     takes_context: bool,
     owner: Owner,
@@ -117,6 +119,7 @@ impl Engine {
             limits: open.limits,
             file: open.file.to_owned(),
             code: open.code.to_owned(),
+            modules: open.modules.iter().map(|module| module.owned()).collect(),
             is_plain: open.form == Form::Plain,
             takes_context: open.takes_context,
             owner: Owner {

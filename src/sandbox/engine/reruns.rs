@@ -19,6 +19,7 @@ fn open(code: &str, wall: Duration) -> Open<'_> {
         limits: RunLimits { wall, ..RunLimits::default() },
         file: "test.js",
         code,
+        modules: Vec::new(),
         form: Form::Handler,
         takes_context: true,
         owner: OwnerFacts {

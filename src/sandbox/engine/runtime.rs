@@ -128,18 +128,21 @@ pub(super) struct Warm {
     heap_empty: usize,
 }
 
-/// A script imports nothing, its own name and the parts of the globals included.
-struct NoModules;
+/// A script imports the modules it came with and nothing else: neither its own name nor the parts of
+/// the globals.
+#[derive(Clone)]
+struct Modules(Rc<Spec>);
 
-impl NoModules {
+impl Modules {
     fn refuse(ctx: &Ctx<'_>, name: &str) -> rquickjs::Error {
-        let message =
-            format!("cannot import `{name}`: a script has no other modules to import from");
+        let message = format!(
+            "cannot import `{name}`: a script imports modules of this server, by names that are written out"
+        );
         Exception::throw_type(ctx, &message)
     }
 }
 
-impl Resolver for NoModules {
+impl Resolver for Modules {
     fn resolve<'js>(
         &mut self,
         ctx: &Ctx<'js>,
@@ -147,18 +150,22 @@ impl Resolver for NoModules {
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<String> {
-        Err(Self::refuse(ctx, name))
+        let found = self.0.modules.iter().find(|(specifier, ..)| specifier == name);
+        found.map(|(_, file, _)| file.clone()).ok_or_else(|| Self::refuse(ctx, name))
     }
 }
 
-impl Loader for NoModules {
+impl Loader for Modules {
     fn load<'js>(
         &mut self,
         ctx: &Ctx<'js>,
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<Module<'js, Declared>> {
-        Err(Self::refuse(ctx, name))
+        let Some((_, file, code)) = self.0.modules.iter().find(|(_, file, _)| file == name) else {
+            return Err(Self::refuse(ctx, name));
+        };
+        Module::declare(ctx.clone(), file.as_str(), code.as_str())
     }
 }
 
@@ -231,7 +238,7 @@ impl Warm {
         let heap = Heap::new();
         let broken = |error: rquickjs::Error| Failure::Broken(error.to_string());
         let runtime = Runtime::new_with_alloc(Counted(heap.clone())).map_err(broken)?;
-        runtime.set_loader(NoModules, NoModules);
+        runtime.set_loader(Modules(Rc::clone(spec)), Modules(Rc::clone(spec)));
         runtime.set_max_stack_size(spec.limits.stack_bytes);
         let context = Context::full(&runtime).map_err(broken)?;
         let shared = Rc::new(Shared {

@@ -53,6 +53,7 @@ impl Script {
             limits: self.limits,
             file: "test.js",
             code: &self.code,
+            modules: Vec::new(),
             form: self.form,
             takes_context: self.takes_context,
             owner: OwnerFacts {

@@ -39,6 +39,7 @@ impl Parent {
             limits: RunLimits { wall: Duration::from_millis(500), ..RunLimits::default() },
             file: "test.js",
             code,
+            modules: Vec::new(),
             form: Form::Handler,
             takes_context: true,
             owner: Owner {

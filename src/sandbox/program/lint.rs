@@ -20,7 +20,7 @@ pub(super) const ELSEWHERE: [(&str, &str); 25] = [
     ("document", "there is no page"),
     ("exports", "write `export default`"),
     ("global", "use globalThis"),
-    ("importScripts", "a script has no other modules to import from"),
+    ("importScripts", "a script imports modules of the server: `import … from 'lib/…'`"),
     (
         "localStorage",
         "nothing is kept between runs but a handler's module variables while it is warm",
@@ -29,7 +29,7 @@ pub(super) const ELSEWHERE: [(&str, &str); 25] = [
     ("module", "write `export default`"),
     ("navigator", "there is no page"),
     ("process", "there is no process and no environment"),
-    ("require", "a script has no other modules to import from"),
+    ("require", "a script imports modules of the server: `import … from 'lib/…'`"),
     ("self", "use globalThis"),
     ("setImmediate", "use setTimeout or queueMicrotask"),
     ("setInterval", "use setTimeout: a run ends when its handler does"),

@@ -56,10 +56,10 @@ impl Positions {
     }
 }
 
-/// The first `file:line:column` of a text.
-pub(super) fn first(file: &str, text: &str) -> Option<(u32, u32)> {
+/// The first `file:line:column` of a text: where it stands, its line and its column.
+pub(super) fn first(file: &str, text: &str) -> Option<(usize, u32, u32)> {
     let at = text.find(&format!("{file}:"))?;
-    position(&text[at + file.len()..]).map(|(line, column, _)| (line, column))
+    position(&text[at + file.len()..]).map(|(line, column, _)| (at, line, column))
 }
 
 /// `:12:34` at the start of a text: line, column, and its length.
@@ -96,6 +96,6 @@ mod tests {
         let before = text.clone();
         Positions::default().translate("x.ts", &mut text);
         assert_eq!(text, before);
-        assert_eq!(first("x.ts", "x.ts:7:8"), Some((7, 8)));
+        assert_eq!(first("x.ts", "x.ts:7:8"), Some((0, 7, 8)));
     }
 }

@@ -19,7 +19,10 @@ fn run(source: &str) -> RunReport {
 }
 
 fn run_on(source: &str, event_type: &str, data: &str) -> RunReport {
-    let program = ts(source).expect("a program");
+    run_program(&ts(source).expect("a program"), event_type, data)
+}
+
+fn run_program(program: &Program, event_type: &str, data: &str) -> RunReport {
     let event = Event {
         seq: Seq(1),
         uid: EventId::numbered(Millis(1), Seq(1), 1),
@@ -215,7 +218,10 @@ fn names_the_sandbox_lacks_are_warned_about() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert_eq!(
         warnings[0],
-        (2, "`require` is not there: a script has no other modules to import from")
+        (
+            2,
+            "`require` is not there: a script imports modules of the server: `import … from 'lib/…'`"
+        )
     );
     assert!(warnings[1].1.starts_with("`axios`") && warnings[2].1.starts_with("`process`"));
     assert_eq!(warnings[3], (5, "`typo` is not defined"));
@@ -234,22 +240,35 @@ fn file_names_are_safe_to_find() {
     assert_eq!(file_name("", Language::Javascript), "script.js");
 }
 
-/// The guide's code blocks: what each runs on, what it gives, and its source.
-fn guide() -> Vec<(String, String, String)> {
+/// A code block of the guide.
+#[derive(Default)]
+struct Block {
+    /// It is a module of this name.
+    module: Option<String>,
+    /// What it runs on, and what it gives.
+    on: String,
+    gives: String,
+    source: String,
+}
+
+fn guide() -> Vec<Block> {
     let text = include_str!("../../../docs/scripts.md");
-    let (mut on, mut gives, mut blocks) = (String::new(), String::new(), Vec::new());
+    let (mut block, mut blocks) = (Block::default(), Vec::new());
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let comment = |name: &str| {
             line.strip_prefix(&format!("<!-- {name}: ")).and_then(|rest| rest.strip_suffix(" -->"))
         };
         if let Some(value) = comment("on") {
-            on = value.to_owned();
+            block.on = value.to_owned();
         } else if let Some(value) = comment("gives") {
-            gives = value.to_owned();
+            block.gives = value.to_owned();
+        } else if let Some(name) = comment("module") {
+            block.module = Some(name.to_owned());
         } else if line == "```ts" {
             let source: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-            blocks.push((std::mem::take(&mut on), std::mem::take(&mut gives), source.join("\n")));
+            block.source = source.join("\n");
+            blocks.push(std::mem::take(&mut block));
         }
     }
     blocks
@@ -259,10 +278,24 @@ fn guide() -> Vec<(String, String, String)> {
 fn every_example_of_the_guide_does_what_it_says() {
     let blocks = guide();
     assert!(blocks.len() >= 12, "{}", blocks.len());
-    for (on, gives, source) in blocks {
-        let program = ts(&source).unwrap_or_else(|error| panic!("{error}\n{}", error.frame));
+    let mut modules = std::collections::HashMap::new();
+    for Block { module, on, gives, source } in blocks {
+        if let Some(name) = module {
+            let unit = Unit::module(&name, Language::Typescript, &source).expect("a module");
+            modules.insert(name, Arc::new(unit));
+            continue;
+        }
+        let mut linker = Linker::new(
+            Unit::script("charge", Language::Typescript, &source)
+                .unwrap_or_else(|error| panic!("{error}\n{}", error.frame)),
+        );
+        while let Some(wanted) = linker.wanted().expect("an import") {
+            let unit = Arc::clone(&modules[&wanted.name]);
+            linker.provide(wanted, unit).expect("it fits");
+        }
+        let program = linker.link().unwrap_or_else(|error| panic!("{error}\n{}", error.frame));
         assert!(program.warnings().is_empty(), "{:?} {source}", program.warnings());
-        let given = match run_on(&source, "shop.order.created", &on).outcome {
+        let given = match run_program(&program, "shop.order.created", &on).outcome {
             Ok(result) => result,
             Err(error) => error.kind.as_str().to_owned(),
         };

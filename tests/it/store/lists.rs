@@ -2,8 +2,8 @@
 
 use tripline::{
     domain::{
-        ErrorKind, Language, Millis, RunError, ScriptId, Seq, SubscriptionId, SubscriptionState,
-        TypePattern, block::Outcome,
+        ErrorKind, Kind, Language, Millis, RunError, ScriptId, Seq, SubscriptionId,
+        SubscriptionState, TypePattern, block::Outcome,
     },
     store::{
         Error, EventFilter, NewScript, RunFilter, ScriptPatch, SubscriptionFilter,
@@ -64,6 +64,8 @@ fn a_taken_script_name_is_refused(db: Db) {
         source: String::new(),
         secrets: Vec::new(),
         fetch_allow: Vec::new(),
+        kind: Kind::Script,
+        imports: Vec::new(),
         note: None,
         by: None,
     };
@@ -115,7 +117,7 @@ fn scripts_are_listed_by_name(db: Db) {
         script(&db, &store, name);
     }
     let names = |text: Option<&str>, after: Option<&str>, limit| {
-        let page = db.wait(store.scripts().page(text, after, limit)).unwrap();
+        let page = db.wait(store.scripts().page(text, None, after, limit)).unwrap();
         page.into_iter().map(|script| script.name).collect::<Vec<_>>()
     };
     let all = names(None, None, 10);
@@ -276,6 +278,8 @@ fn a_stale_owner_cannot_write_through_the_gate(db: Db) {
         source: String::new(),
         secrets: Vec::new(),
         fetch_allow: Vec::new(),
+        kind: Kind::Script,
+        imports: Vec::new(),
         note: None,
         by: None,
     };

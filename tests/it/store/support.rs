@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tripline::{
     domain::{
-        Definition, DeliveryId, Envelope, Event, EventId, Language, Lineage, Millis, NewEvent,
-        OnDead, Ordering, RetryPolicy, RunId, RunLog, Script, ScriptId, Seq, SubscriptionId,
-        TypePattern,
+        Definition, DeliveryId, Envelope, Event, EventId, Kind, Language, Lineage, Millis,
+        NewEvent, OnDead, Ordering, RetryPolicy, RunId, RunLog, Script, ScriptId, Seq,
+        SubscriptionId, TypePattern,
         block::{self, BlockEntry, Outcome},
     },
     store::{
@@ -274,6 +274,8 @@ pub(crate) fn script(db: &Db, store: &Store, name: &str) -> Script {
         source: "export default () => 1".into(),
         secrets: Vec::new(),
         fetch_allow: Vec::new(),
+        kind: Kind::Script,
+        imports: Vec::new(),
         note: None,
         by: Some("tests".into()),
     };
