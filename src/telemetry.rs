@@ -4,6 +4,7 @@
 //! `metrics.subscriptions_max` subscriptions, then `other`; its series end with it.
 
 use std::{
+    collections::HashMap,
     collections::HashSet,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -80,6 +81,13 @@ fn describe() {
         "From the arrival of an event to the commit of a delivery's last outcome"
     );
     describe_histogram!("tripline_run_duration_seconds", Unit::Seconds, "Duration of runs");
+    describe_histogram!("tripline_run_cpu_seconds", Unit::Seconds, "CPU time of runs");
+    describe_histogram!(
+        "tripline_run_wait_seconds",
+        Unit::Seconds,
+        "From the moment a run was due to its start"
+    );
+    describe_gauge!("tripline_memory_bytes", "Memory of a subscription's runtimes");
     describe_histogram!("tripline_journal_commit_seconds", Unit::Seconds, "Duration of commits");
     describe_histogram!("tripline_journal_batch_size", "Requests in one commit");
     describe_counter!("tripline_host_calls_total", "Calls of runs that left their lane");
@@ -88,6 +96,8 @@ fn describe() {
         "Runs that went again for a conflict over keys"
     );
     describe_counter!("tripline_actor_restarts_total", "Restarts of actors and lanes");
+    // A series that begins with its first crash hides that crash from `rate()`.
+    actor_restarts("subscription").increment(0);
 }
 
 /// The metrics in Prometheus' text format.
@@ -111,6 +121,36 @@ pub fn render() -> String {
 pub(crate) fn dead_letters(subscription: SubscriptionId, count: u64) {
     metrics::gauge!("tripline_dead_letters", "subscription" => label(subscription))
         .set(count as f64);
+}
+
+/// What subscriptions hold now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// Deliveries that are not settled.
+    pub(crate) depth: u64,
+    pub(crate) memory_bytes: u64,
+}
+
+/// Sets the gauges of subscriptions, just before somebody looks. `states` names every state.
+pub(crate) fn subscriptions(
+    held: impl Iterator<Item = (SubscriptionId, Held)>,
+    states: &[(&'static str, u64)],
+) {
+    let mut sums: HashMap<String, Held> = HashMap::new();
+    for (subscription, held) in held {
+        let sum = sums.entry(label(subscription)).or_default();
+        sum.depth += held.depth;
+        sum.memory_bytes += held.memory_bytes;
+    }
+    for (label, held) in sums {
+        let depth = metrics::gauge!("tripline_queue_depth", "subscription" => label.clone());
+        depth.set(held.depth as f64);
+        let memory = metrics::gauge!("tripline_memory_bytes", "subscription" => label);
+        memory.set(held.memory_bytes as f64);
+    }
+    for (state, count) in states {
+        metrics::gauge!("tripline_subscriptions", "state" => *state).set(*count as f64);
+    }
 }
 
 /// Folds samples into buckets; called every few seconds, whether or not somebody scrapes.
@@ -141,7 +181,16 @@ pub(crate) fn subscription_ended(subscription: SubscriptionId) {
 }
 
 pub(crate) fn actor_restarted(actor: &'static str) {
-    metrics::counter!("tripline_actor_restarts_total", "actor" => actor).increment(1);
+    actor_restarts(actor).increment(1);
+}
+
+/// Lanes are restarted where nobody knows of metrics: their sum is set when somebody looks.
+pub(crate) fn lane_restarts(count: u64) {
+    actor_restarts("lane").absolute(count);
+}
+
+fn actor_restarts(actor: &'static str) -> metrics::Counter {
+    metrics::counter!("tripline_actor_restarts_total", "actor" => actor)
 }
 
 /// Plain data, valid after every step: a poisoned lock is as good.

@@ -324,6 +324,8 @@ pub(crate) struct Tally {
     pub(crate) sampled: u64,
     pub(crate) cpu_us: u64,
     pub(crate) wall_us: u64,
+    /// From the moment runs were due to their start.
+    pub(crate) waited_us: u64,
     pub(crate) heap_bytes: u64,
     /// Questions of its runs to the parent.
     pub(crate) host_calls: u64,
@@ -344,6 +346,8 @@ pub(crate) struct Meters {
     pub(crate) failed: metrics::Counter,
     pub(crate) dead: metrics::Counter,
     pub(crate) duration: metrics::Histogram,
+    pub(crate) cpu: metrics::Histogram,
+    pub(crate) waited: metrics::Histogram,
     pub(crate) host_calls: metrics::Counter,
     pub(crate) kv_conflicts: metrics::Counter,
 }
@@ -358,6 +362,8 @@ impl Meters {
             dead: deliveries("dead"),
             host_calls: metrics::counter!("tripline_host_calls_total", "subscription" => label.clone()),
             kv_conflicts: metrics::counter!("tripline_kv_conflicts_total", "subscription" => label.clone()),
+            cpu: metrics::histogram!("tripline_run_cpu_seconds", "subscription" => label.clone()),
+            waited: metrics::histogram!("tripline_run_wait_seconds", "subscription" => label.clone()),
             duration: metrics::histogram!("tripline_run_duration_seconds", "subscription" => label.clone()),
         }
     }

@@ -892,9 +892,9 @@ impl SubscriptionActor {
         if let Some(mask) = mask {
             mask.report(&mut report);
         }
-        self.account(&report);
         let attempt = delivery.attempts() + 1;
         let waited = sent.duration_since(delivery.due) + report.waited;
+        self.account(&report, waited);
         let outcome = report.outcome.and_then(|result| {
             let emits = self.emissions(&delivery, report.emits)?;
             Ok((result, emits))
@@ -1013,11 +1013,15 @@ impl SubscriptionActor {
         keep
     }
 
-    fn account(&mut self, report: &RunReport) {
+    fn account(&mut self, report: &RunReport, waited: Duration) {
         self.pace = (self.pace * 7 + report.duration) / 8;
-        self.slot.meters().duration.record(report.duration.as_secs_f64());
+        let meters = self.slot.meters();
+        meters.duration.record(report.duration.as_secs_f64());
+        meters.cpu.record(report.cpu.as_secs_f64());
+        meters.waited.record(waited.as_secs_f64());
         let mut tally = self.slot.tally.borrow_mut();
         tally.cpu_us += u64::try_from(report.cpu.as_micros()).unwrap_or(0);
+        tally.waited_us += u64::try_from(waited.as_micros()).unwrap_or(0);
         tally.wall_us += u64::try_from(report.duration.as_micros()).unwrap_or(0);
         tally.heap_bytes = report.heap_bytes;
     }

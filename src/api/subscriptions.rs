@@ -128,6 +128,8 @@ pub(super) struct ActivityOut {
     pub dead: u64,
     pub cpu_ms: f64,
     pub wall_ms: f64,
+    /// From the moment its runs were due to their start.
+    pub wait_ms: f64,
     pub memory_bytes: u64,
     /// Calls of its runs that left the lane.
     pub host_calls: u64,
@@ -171,6 +173,7 @@ impl From<&SubscriptionStatus> for ActivityOut {
             dead: status.dead,
             cpu_ms: status.cpu_us as f64 / 1_000.0,
             wall_ms: status.wall_us as f64 / 1_000.0,
+            wait_ms: status.waited_us as f64 / 1_000.0,
             memory_bytes: status.heap_bytes,
             host_calls: status.host_calls,
             kv_conflicts: status.kv_conflicts,

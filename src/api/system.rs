@@ -206,6 +206,8 @@ pub(super) struct SubscriptionLoad {
     pub failed: u64,
     pub dead: u64,
     pub cpu_ms: f64,
+    /// From the moment its runs were due to their start.
+    pub wait_ms: f64,
     pub memory_bytes: u64,
     /// Calls of its runs that left the lane.
     pub host_calls: u64,
@@ -289,6 +291,7 @@ async fn load(runtime: &Runtime) -> Result<(DeliveryStats, SubscriptionStats), A
             failed: status.failed,
             dead: status.dead,
             cpu_ms: status.cpu_us as f64 / 1_000.0,
+            wait_ms: status.waited_us as f64 / 1_000.0,
             memory_bytes: status.heap_bytes,
             host_calls: status.host_calls,
             kv_conflicts: status.kv_conflicts,
@@ -543,6 +546,7 @@ async fn metrics(request: HttpRequest, runtime: Data<Runtime>) -> Result<HttpRes
     for (subscription, count) in dead {
         crate::telemetry::dead_letters(subscription, count);
     }
+    runtime.subscriptions().gauge().await?;
     let body = crate::telemetry::render();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(body))
 }

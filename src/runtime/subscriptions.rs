@@ -14,7 +14,7 @@ use crate::{
         block::Outcome,
     },
     filter::{self, Filter, KeyPath, View},
-    store,
+    store, telemetry,
 };
 
 /// The way to subscriptions.
@@ -118,6 +118,8 @@ pub struct SubscriptionStatus {
     pub sampled: u64,
     pub cpu_us: u64,
     pub wall_us: u64,
+    /// From the moment runs were due to their start.
+    pub waited_us: u64,
     pub heap_bytes: u64,
     /// Calls of its runs that left the lane, and runs that went again for a conflict over keys.
     pub host_calls: u64,
@@ -443,6 +445,27 @@ impl Subscriptions {
             .await
     }
 
+    /// Sets the gauges of the metrics to what is now.
+    pub(crate) async fn gauge(&self) -> Result<(), Stopped> {
+        self.core()
+            .call(move |core, _| {
+                let slots = core.slots.borrow();
+                let mut states = [("active", 0), ("paused", 0), ("suspended", 0), ("inactive", 0)];
+                for slot in slots.values() {
+                    states[state(&core, slot) as usize].1 += 1;
+                }
+                let held = slots.values().map(|slot| {
+                    let memory_bytes = slot.tally.borrow().heap_bytes;
+                    (slot.id, telemetry::Held { depth: slot.depth(), memory_bytes })
+                });
+                telemetry::subscriptions(held, &states);
+                let lanes = core.sandbox.lanes();
+                telemetry::lane_restarts(lanes.iter().map(|lane| u64::from(lane.restarts)).sum());
+                Box::pin(std::future::ready(()))
+            })
+            .await
+    }
+
     /// What every subscription is doing now.
     pub async fn statuses(&self) -> Result<HashMap<SubscriptionId, SubscriptionStatus>, Stopped> {
         self.core()
@@ -478,9 +501,8 @@ fn go_back(core: &Rc<Core>, slot: &Rc<Slot>, from: Seq, settled: Vec<Seq>) {
     }
 }
 
-fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
-    let tally = slot.tally.borrow();
-    let state = if slot.suspended.borrow().is_some() {
+fn state(core: &Core, slot: &Slot) -> SubscriptionState {
+    if slot.suspended.borrow().is_some() {
         SubscriptionState::Suspended
     } else if slot.paused.get() {
         SubscriptionState::Paused
@@ -488,7 +510,12 @@ fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
         SubscriptionState::Active
     } else {
         SubscriptionState::Inactive
-    };
+    }
+}
+
+fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
+    let tally = slot.tally.borrow();
+    let state = state(core, slot);
     SubscriptionStatus {
         id: slot.id,
         state,
@@ -504,6 +531,7 @@ fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
         sampled: tally.sampled,
         cpu_us: tally.cpu_us,
         wall_us: tally.wall_us,
+        waited_us: tally.waited_us,
         heap_bytes: tally.heap_bytes,
         host_calls: tally.host_calls,
         kv_conflicts: tally.kv_conflicts,

@@ -15,6 +15,7 @@ mod kv;
 mod lanes;
 mod ledger;
 mod matching;
+mod metrics;
 mod modules;
 mod readme;
 mod reruns;
