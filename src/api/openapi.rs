@@ -82,7 +82,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         scripts::versions, scripts::show_version, scripts::test, scripts::test_saved,
         subscriptions::list, subscriptions::create, subscriptions::show, subscriptions::change,
         subscriptions::remove, subscriptions::pause, subscriptions::resume, subscriptions::backfill, backtest::backtest,
-        runs::list, runs::show,
+        runs::list, runs::show, runs::rerun,
         dead_letters::list, dead_letters::count, dead_letters::grouped, dead_letters::show,
         dead_letters::replay, dead_letters::discard, dead_letters::restore,
         bulk::replay, bulk::discard, bulk::list, bulk::show, bulk::abort,
@@ -148,6 +148,39 @@ mod tests {
         }
         let theirs = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(ours == theirs, "docs/openapi.json is stale: run this test with TRIPLINE_UPDATE=1");
+    }
+
+    /// What is served and not documented would escape the tests that go by the document.
+    #[test]
+    fn every_route_is_in_the_document() {
+        let document = serde_json::to_value(document()).expect("a document");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+        let mut missing = Vec::new();
+        let mut routes = 0;
+        for file in std::fs::read_dir(folder).expect("the sources") {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("a text");
+            for line in text.lines() {
+                let Some(route) =
+                    line.strip_prefix("#[").and_then(|rest| rest.strip_suffix("\")]"))
+                else {
+                    continue;
+                };
+                let Some((method, path)) = route.split_once("(\"") else { continue };
+                if !["get", "post", "put", "patch", "delete"].contains(&method) {
+                    continue;
+                }
+                routes += 1;
+                // The document's own pages are not operations of the API.
+                let path = path.replace(":.*}", "}").replace("key.*}", "key}");
+                let known = |path: &str| document["paths"][path].get(method).is_some();
+                if !path.starts_with("/api/") && !known(&path) && !known(&format!("/api/v1{path}"))
+                {
+                    missing.push(format!("{method} {path}"));
+                }
+            }
+        }
+        assert!(routes > 60, "{routes} routes were found");
+        assert!(missing.is_empty(), "not in the document: {missing:?}");
     }
 
     #[test]

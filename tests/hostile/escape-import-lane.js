@@ -1,2 +1,2 @@
-// expect: exception
+// expect: refused or exception
 export default () => import('/proc/self/environ');

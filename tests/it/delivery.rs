@@ -187,7 +187,13 @@ async fn a_delivery_that_is_too_old_dies_as_expired_and_runs_when_replayed() {
     // Not a failure of the script: the breaker, at one letter here, does not count it.
     assert_eq!(rt.get(&path).await["state"], "active");
 
-    rt.post(&format!("/api/v1/dead-letters/{}/replay", letter.id()), &json!({})).await;
+    let letter = format!("/api/v1/dead-letters/{}", letter.id());
+    rt.post(&format!("{letter}/replay"), &json!({})).await;
+    eventually("the replay to succeed", async || {
+        let letter = rt.get(&letter).await;
+        if letter["status"] == "replayed" { Ok(()) } else { Err(letter) }
+    })
+    .await;
     rt.delivery_of(&uid, "fresh").await.succeeded().returned(&json!(1));
     let past = json!({ "from": "2020-01-01T00:00:00Z", "dry_run": true });
     let refused = rt

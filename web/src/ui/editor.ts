@@ -59,7 +59,7 @@ export interface Mark {
   message: string;
 }
 
-const theme = EditorView.theme({
+export const theme = EditorView.theme({
   '&': { height: '100%', fontSize: '13px', color: 'var(--text)', backgroundColor: 'transparent' },
   '&.cm-focused': { outline: 'none' },
   '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.6', overflow: 'auto' },
@@ -82,7 +82,7 @@ const theme = EditorView.theme({
   '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--accent-soft)', color: 'var(--text)' },
 });
 
-const colours = HighlightStyle.define([
+export const colours = HighlightStyle.define([
   { tag: [tags.keyword, tags.modifier, tags.controlKeyword], color: 'var(--info)' },
   { tag: [tags.string, tags.special(tags.string), tags.regexp], color: 'var(--good)' },
   { tag: [tags.number, tags.bool, tags.null], color: 'var(--accent)' },
@@ -91,7 +91,7 @@ const colours = HighlightStyle.define([
   { tag: [tags.function(tags.variableName), tags.propertyName], color: 'var(--text)' },
 ]);
 
-const LANGUAGES: Record<EditorLanguage, () => Extension> = {
+export const LANGUAGES: Record<EditorLanguage, () => Extension> = {
   typescript: () => javascript({ typescript: true }),
   javascript: () => javascript(),
   json: () => json(),
