@@ -150,6 +150,23 @@ mod tests {
         assert!(ours == theirs, "docs/openapi.json is stale: run this test with TRIPLINE_UPDATE=1");
     }
 
+    /// Two schemas of one name: the second silently takes the place of the first.
+    #[test]
+    fn every_schema_has_a_name_of_its_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+        let mut names = std::collections::BTreeSet::new();
+        for file in std::fs::read_dir(folder).expect("the sources") {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("a text");
+            for block in text.split("utoipa::ToSchema").skip(1) {
+                let words = block.split(|c: char| !c.is_alphanumeric() && c != '_');
+                let mut words = words.skip_while(|word| !["struct", "enum"].contains(word)).skip(1);
+                let name = words.next().expect("a name");
+                assert!(names.insert(name.to_owned()), "{name} is there twice");
+            }
+        }
+        assert!(names.len() > 60, "{names:?}");
+    }
+
     /// What is served and not documented would escape the tests that go by the document.
     #[test]
     fn every_route_is_in_the_document() {

@@ -204,14 +204,14 @@ pub(super) struct RerunOut {
     pub differs: Vec<Aspect>,
     /// The first call to the host that is not the recorded one.
     #[schema(required = true)]
-    pub first_difference: Option<DifferenceOut>,
+    pub first_difference: Option<CallDifference>,
     /// Its calls to the host in order, each in a line.
     pub steps: Vec<String>,
 }
 
 /// A call to the host, as it was recorded and as it is now; null: there is none.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct DifferenceOut {
+pub(super) struct CallDifference {
     /// Counted from 1.
     pub call: usize,
     #[schema(required = true)]
@@ -228,7 +228,7 @@ impl RerunOut {
             same,
             run: TestOut::of(outcome, Some(event_id)),
             differs,
-            first_difference: difference.map(|found| DifferenceOut {
+            first_difference: difference.map(|found| CallDifference {
                 call: found.number,
                 recorded: found.recorded,
                 rerun: found.rerun,

@@ -9,6 +9,12 @@ test('the attempts come when the policy says', () => {
   expect(attempts({ ...policy, max_attempts: 1 })).toEqual([0]);
 });
 
+test('limits are numbers and spans, and what is empty is none', () => {
+  expect(bodyOf(FRESH).limits).toEqual({ cpu_ms: null, wall_ms: null, memory_bytes: null, rate_limit: null, expires_after: null });
+  const limits = bodyOf({ ...FRESH, cpu_ms: '100', memory_mib: '1.5', rate_runs: '10', rate_per: ' 1m ', expires_after: '1h' }).limits;
+  expect(limits).toEqual({ cpu_ms: 100, wall_ms: null, memory_bytes: 1_572_864, rate_limit: { runs: 10, per: '1m' }, expires_after: '1h' });
+});
+
 test('what is empty is nothing, and a key is for strict order alone', () => {
   const body = bodyOf({ ...FRESH, name: ' a ', event_type: 'x.*', ordering_key: '$.id' });
   expect(body).toMatchObject({ name: 'a', filter: null, ordering_key: null, retry_policy: { max_attempts: 3 } });

@@ -15,6 +15,13 @@ export interface Form {
   initial_ms: number;
   max_ms: number;
   factor: number;
+  /** Texts as they are typed; empty is the default, or no limit. */
+  cpu_ms: string;
+  wall_ms: string;
+  memory_mib: string;
+  rate_runs: string;
+  rate_per: string;
+  expires_after: string;
 }
 
 export const FRESH: Form = {
@@ -31,10 +38,20 @@ export const FRESH: Form = {
   initial_ms: 1_000,
   max_ms: 60_000,
   factor: 2,
+  cpu_ms: '',
+  wall_ms: '',
+  memory_mib: '',
+  rate_runs: '',
+  rate_per: '1m',
+  expires_after: '',
 };
+
+const MIB = 1 << 20;
 
 export function formOf(one: SubscriptionOut): Form {
   const { max_attempts, backoff } = one.retry_policy;
+  const { limits } = one;
+  const text = (value: number | null | undefined) => (value == null ? '' : String(value));
   return {
     name: one.name,
     script_id: one.script_id,
@@ -49,11 +66,21 @@ export function formOf(one: SubscriptionOut): Form {
     initial_ms: backoff.initial_ms,
     max_ms: backoff.max_ms,
     factor: backoff.factor,
+    cpu_ms: text(limits.cpu_ms),
+    wall_ms: text(limits.wall_ms),
+    memory_mib: limits.memory_bytes == null ? '' : String(limits.memory_bytes / MIB),
+    rate_runs: text(limits.rate_limit?.runs),
+    rate_per: limits.rate_limit?.per ?? FRESH.rate_per,
+    expires_after: limits.expires_after ?? '',
   };
 }
 
 export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
-  const { max_attempts, kind, initial_ms, max_ms, factor, ...rest } = form;
+  const { max_attempts, kind, initial_ms, max_ms, factor, cpu_ms, wall_ms, memory_mib, rate_runs, rate_per, expires_after, ...rest } = form;
+  // An input of numbers gives a number, or nothing.
+  const number = (value: string | number | null) => (value === null || String(value).trim() === '' ? null : Number(value));
+  const memory = number(memory_mib);
+  const runs = number(rate_runs);
   return {
     ...rest,
     name: form.name.trim(),
@@ -61,6 +88,13 @@ export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
     filter: form.filter.trim() || null,
     ordering_key: form.ordering === 'strict' ? form.ordering_key.trim() || null : null,
     retry_policy: { max_attempts, backoff: { kind, initial_ms, max_ms, factor } },
+    limits: {
+      cpu_ms: number(cpu_ms),
+      wall_ms: number(wall_ms),
+      memory_bytes: memory === null ? null : Math.round(memory * MIB),
+      rate_limit: runs === null ? null : { runs, per: rate_per.trim() },
+      expires_after: expires_after.trim() || null,
+    },
   };
 }
 
