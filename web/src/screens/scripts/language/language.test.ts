@@ -12,6 +12,11 @@ import { ScriptLanguage } from './service';
 const sdk = readFileSync('../src/sandbox/sdk.d.ts', 'utf8');
 const PAYLOAD = payloadType([{ type: 'order.placed', data: { price: 7, note: 'x' } }, { type: 'order.placed', data: { price: 8 } }]);
 
+const MODULES = [
+  { name: 'lib/digits', source: 'export const digits = 100;', language: 'javascript' as const },
+  { name: 'lib/money', source: "import { digits } from 'lib/digits';\nexport const gross = (net: number): number => net * digits;", language: 'typescript' as const },
+];
+
 describe('the type of payloads', () => {
   test('names what every event has, and what some have', () => {
     expect(PAYLOAD).toBe('/** As in the last 2 stored of order.placed. */\ntype Payload = {\n  price: number;\n  note?: string;\n};\n');
@@ -44,7 +49,7 @@ describe('what was put in', () => {
 
 describe('the language service', () => {
   const language = new ScriptLanguage(libs);
-  const as = (kind: 'typescript' | 'javascript') => language.surround({ sdk, payload: PAYLOAD, language: kind });
+  const as = (kind: 'typescript' | 'javascript') => language.surround({ sdk, payload: PAYLOAD, language: kind, modules: MODULES });
 
   test('finds no fault with a good script', () => {
     as('typescript');
@@ -77,5 +82,13 @@ describe('the language service', () => {
     expect(language.complete(source, 24).map(({ label }) => label).sort()).toEqual(['note', 'price']);
     expect(language.detail(source, 24, 'price')).toBe('(property) price: number');
     expect(language.hover(source, source.indexOf('p =>'))?.text).toContain('p: ');
+  });
+
+  test('knows the modules that there are, and says which there are not', () => {
+    as('typescript');
+    const messages = (source: string) => language.check(source).map((one) => one.message);
+    expect(messages("import { gross } from 'lib/money@3';\nexport default () => gross(1).toFixed();")).toEqual([]);
+    expect(messages("import { gross } from 'lib/money';\nexport default () => gross('1');")).toHaveLength(1);
+    expect(messages("import { x } from 'lib/none';\nexport default () => x;")[0]).toContain("Cannot find module 'lib/none'");
   });
 });

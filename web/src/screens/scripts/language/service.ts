@@ -10,8 +10,11 @@ export interface Surroundings {
   /** `type Payload = …`. */
   payload: string;
   language: 'typescript' | 'javascript';
+  /** What can be imported, by name. */
+  modules: { name: string; source: string; language: 'typescript' | 'javascript' }[];
 }
 
+const MODULES = '/modules/';
 const SDK = '/sdk.d.ts';
 const PAYLOAD = '/payload.d.ts';
 const FAULTS_MAX = 100;
@@ -50,16 +53,27 @@ export class ScriptLanguage {
       getCurrentDirectory: () => '/',
       getDefaultLibFileName: () => '/lib/lib.es2023.d.ts',
       fileExists: (file) => text(file) !== undefined,
+      resolveModuleNameLiterals: (names) => names.map(({ text: name }) => ({ resolvedModule: this.#module(name) })),
       readFile: text,
     });
   }
 
-  surround({ sdk, payload, language }: Surroundings): void {
+  /** A version that is named is taken for the one of now: the editor knows no other. */
+  #module(name: string): ts.ResolvedModuleFull | undefined {
+    const file = `${MODULES}${name.split('@')[0]}`;
+    const extension = [ts.Extension.Ts, ts.Extension.Js].find((one) => this.#files.has(file + one));
+    return extension && { resolvedFileName: file + extension, extension, isExternalLibraryImport: false };
+  }
+
+  surround({ sdk, payload, language, modules }: Surroundings): void {
     this.#isJavaScript = language === 'javascript';
     this.#file = this.#isJavaScript ? '/script.js' : '/script.ts';
     // A plain script gets the payload from here.
     this.#put(SDK, sdk.replace('current<T = any>()', 'current<T = Payload>()'));
     this.#put(PAYLOAD, payload);
+    const kept = new Set(modules.map((one) => `${MODULES}${one.name}.${one.language === 'typescript' ? 'ts' : 'js'}`));
+    for (const file of this.#files.keys()) if (file.startsWith(MODULES) && !kept.has(file)) this.#files.delete(file);
+    for (const { name, source, language } of modules) this.#put(`${MODULES}${name}.${language === 'typescript' ? 'ts' : 'js'}`, source);
   }
 
   check(source: string): Fault[] {
