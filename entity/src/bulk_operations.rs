@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// `replay`, `replay_original` or `discard`.
+    /// `replay`, `replay_original`, `discard` or `restore`.
     pub action: String,
     /// JSON.
     pub filter: String,

@@ -29,6 +29,8 @@ pub struct Model {
     /// Payload as it was edited for the last replay, JSON.
     pub data: Option<String>,
     pub discarded_at: Option<i64>,
+    /// The bulk operation that discarded it.
+    pub discarded_by: Option<Uuid>,
     /// When a bulk replay last passed it over, for it could not be replayed.
     pub skipped_at: Option<i64>,
     pub revision: i64,

@@ -13,6 +13,7 @@ mod m20260101_000006_kv;
 mod m20260101_000007_secrets;
 mod m20260101_000008_recordings;
 mod m20260101_000009_modules;
+mod m20260101_000010_discarded_by;
 
 pub struct Migrator;
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000007_secrets::Migration),
             Box::new(m20260101_000008_recordings::Migration),
             Box::new(m20260101_000009_modules::Migration),
+            Box::new(m20260101_000010_discarded_by::Migration),
         ]
     }
 }

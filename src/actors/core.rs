@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     domain::{
         DeliveryId, Event, Millis, RunId, ScriptId, Seq, Subscription, SubscriptionId,
-        kv::Namespace, window::Window,
+        kv::Namespace, recent::Recent, window::Window,
     },
     filter::{Index, Scratch, View},
     host::{Doors, Grants, RunHost},
@@ -338,6 +338,8 @@ pub(crate) struct Tally {
     pub(crate) last_error: Option<String>,
     pub(crate) restarts: u32,
     pub(crate) last_crash: Option<(Millis, String)>,
+    /// Made by its first run: most of many subscriptions rest.
+    pub(crate) recent: Option<Box<Recent>>,
 }
 
 /// A subscription's series; made when it first runs.

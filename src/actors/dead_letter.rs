@@ -127,7 +127,8 @@ async fn slice_of(
     limit: u64,
 ) -> Result<u64, crate::store::Error> {
     let letters = core.store.letters();
-    let ids = letters.matching(&operation.filter, operation.created_at, limit).await?;
+    let ids =
+        letters.matching(operation.action, &operation.filter, operation.created_at, limit).await?;
     if ids.is_empty() {
         return Ok(0);
     }
@@ -137,7 +138,8 @@ async fn slice_of(
             // One message per slice.
             scheduler.do_send(Admit(rows));
         }
-        BulkAction::Discard => letters.discard_many(&ids).await?,
+        BulkAction::Discard => letters.discard_many(&ids, operation.id).await?,
+        BulkAction::Restore => letters.restore_many(&ids).await?,
     }
     Ok(ids.len() as u64)
 }

@@ -1024,6 +1024,7 @@ impl SubscriptionActor {
         tally.waited_us += u64::try_from(waited.as_micros()).unwrap_or(0);
         tally.wall_us += u64::try_from(report.duration.as_micros()).unwrap_or(0);
         tally.heap_bytes = report.heap_bytes;
+        tally.recent.get_or_insert_default().ran(Millis::now(), report.duration);
     }
 
     /// What a successful run emits, as events to be.
@@ -1141,6 +1142,7 @@ impl SubscriptionActor {
         {
             let mut tally = self.slot.tally.borrow_mut();
             tally.last_error = Some(format!("{}: {}", error.kind.as_str(), error.message));
+            tally.recent.get_or_insert_default().failed(now);
             if dead {
                 self.slot.meters().dead.increment(1);
                 tally.dead += 1;

@@ -24,14 +24,20 @@ use crate::{
 const RECENT: u64 = 100;
 
 pub(super) fn routes(app: &mut ServiceConfig) {
-    app.service(replay).service(discard).service(list).service(show).service(abort);
+    app.service(replay)
+        .service(discard)
+        .service(restore)
+        .service(list)
+        .service(show)
+        .service(abort);
 }
 
-/// The filters of the list, and how fast; all parts must hold. Only letters that are dead now count.
+/// The filters of the list, and how fast; all parts must hold. Only letters that are dead now count,
+/// for a restore those that are discarded now.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BulkIn {
-    /// `dead`, if given: no other letter can be taken.
+    /// `dead`, if given, or `discarded` for a restore: no other letter can be taken.
     pub status: Option<LetterStatus>,
     pub subscription_id: Option<SubscriptionId>,
     pub script_id: Option<ScriptId>,
@@ -42,6 +48,8 @@ pub(super) struct BulkIn {
     /// Part of the error's message, in any case.
     pub text: Option<String>,
     pub fingerprint: Option<String>,
+    /// The bulk operation that discarded it: for a restore, this undoes that operation.
+    pub discarded_by: Option<BulkId>,
     /// Died at this time or later.
     pub from: Option<Millis>,
     /// Died before this time.
@@ -79,6 +87,7 @@ impl From<BulkOperation> for BulkOut {
             BulkAction::Replay { pinned_original: true } => ("replay", WhichVersion::Original),
             BulkAction::Replay { pinned_original: false } => ("replay", WhichVersion::Current),
             BulkAction::Discard => ("discard", WhichVersion::Current),
+            BulkAction::Restore => ("restore", WhichVersion::Current),
         };
         Self {
             id: operation.id,
@@ -116,11 +125,19 @@ async fn discard(
     runtime: Data<Runtime>,
     body: Json<BulkIn>,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body.into_inner();
-    if body.script_version.is_some() {
-        return Err(ApiError::field("script_version", "nothing: a discard runs no script"));
-    }
-    begin(&runtime, &editor.0, BulkAction::Discard, body).await
+    begin(&runtime, &editor.0, BulkAction::Discard, body.into_inner()).await
+}
+
+/// Makes all discarded letters that match dead again, in the background; `discarded_by` alone undoes
+/// one bulk discard.
+#[utoipa::path(post, path = "/api/v1/dead-letters/restore", tag = "dead letters", operation_id = "restore_dead_letters", request_body = BulkIn, responses((status = 202, body = BulkOut), Problems))]
+#[post("/dead-letters/restore")]
+async fn restore(
+    editor: Editor,
+    runtime: Data<Runtime>,
+    body: Json<BulkIn>,
+) -> Result<HttpResponse, ApiError> {
+    begin(&runtime, &editor.0, BulkAction::Restore, body.into_inner()).await
 }
 
 async fn begin(
@@ -132,8 +149,16 @@ async fn begin(
     if body.rate == Some(0) {
         return Err(ApiError::field("rate", "at least 1 letter per second"));
     }
-    if body.status.is_some_and(|status| status != LetterStatus::Dead) {
-        return Err(ApiError::field("status", "dead: no other letter can be taken"));
+    let taken = match action {
+        BulkAction::Replay { .. } | BulkAction::Discard => LetterStatus::Dead,
+        BulkAction::Restore => LetterStatus::Discarded,
+    };
+    if body.status.is_some_and(|status| status != taken) {
+        let expected = format!("{}: no other letter can be taken", taken.as_str());
+        return Err(ApiError::field("status", expected));
+    }
+    if body.script_version.is_some() && !matches!(action, BulkAction::Replay { .. }) {
+        return Err(ApiError::field("script_version", "nothing: only a replay runs a script"));
     }
     if let Some(text) = &body.event_type {
         TypePattern::parse(text)?;
@@ -147,6 +172,7 @@ async fn begin(
         error_kind: body.error_kind,
         text: body.text,
         fingerprint: body.fingerprint,
+        discarded_by: body.discarded_by,
         from: body.from,
         until: body.until,
     };

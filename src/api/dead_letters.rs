@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Runtime,
     domain::{
-        ErrorKind, EventId, LetterId, Millis, ScriptId, SubscriptionId, TypePattern,
+        BulkId, ErrorKind, EventId, LetterId, Millis, ScriptId, SubscriptionId, TypePattern,
         json::check_text,
     },
     store::{DeadLetter, LetterFilter, LetterGroup, LetterStatus},
@@ -110,6 +110,8 @@ pub(super) struct LetterSearch {
     /// Part of the error's message, in any case.
     pub text: Option<String>,
     pub fingerprint: Option<String>,
+    /// The bulk operation that discarded it.
+    pub discarded_by: Option<BulkId>,
     /// Died at this time or later.
     pub from: Option<String>,
     /// Died before this time.
@@ -134,6 +136,7 @@ impl LetterSearch {
             error_kind: self.error_kind,
             text: self.text,
             fingerprint: self.fingerprint,
+            discarded_by: self.discarded_by,
             from: extract::time("from", self.from.as_deref())?,
             until: extract::time("until", self.until.as_deref())?,
         })
@@ -200,6 +203,8 @@ pub(super) struct GroupOut {
     pub count: u64,
     pub first_died_at: Millis,
     pub last_died_at: Millis,
+    /// Scripts that they died of, the most frequent first.
+    pub scripts: Vec<ScriptId>,
 }
 
 impl From<LetterGroup> for GroupOut {
@@ -211,6 +216,7 @@ impl From<LetterGroup> for GroupOut {
             count: group.count,
             first_died_at: group.first_died_at,
             last_died_at: group.last_died_at,
+            scripts: group.scripts,
         }
     }
 }
@@ -245,7 +251,7 @@ async fn show(
     Ok(Json(shown(&runtime, *id).await?))
 }
 
-async fn find(runtime: &Runtime, id: LetterId) -> Result<DeadLetter, ApiError> {
+pub(super) async fn find(runtime: &Runtime, id: LetterId) -> Result<DeadLetter, ApiError> {
     runtime.store().letters().find(id).await?.ok_or_else(|| ApiError::not_found("dead letter", id))
 }
 

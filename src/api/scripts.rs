@@ -22,8 +22,14 @@ use super::{
 };
 use crate::{
     Runtime,
-    domain::{ErrorKind, EventId, Kind, Language, Millis, Role, Script, ScriptId, ScriptVersion},
-    runtime::{self, SOURCE_BYTES_MAX, SaveError, Source, TestEvent, TestInput, TestOutcome},
+    domain::{
+        ErrorKind, EventId, Kind, Language, LetterId, Millis, Role, Script, ScriptId,
+        ScriptVersion, recent::FAILURE_STEP,
+    },
+    runtime::{
+        self, SOURCE_BYTES_MAX, SaveError, ScriptActivity, Source, TestEvent, TestInput,
+        TestOutcome,
+    },
     sandbox::{CompileError, KvWrite, Space, Ttl, program},
     store::{NewScript, ScriptPatch},
 };
@@ -33,6 +39,7 @@ const TEST_TYPE: &str = "tripline.test";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(list)
+        .service(activity)
         .service(create)
         .service(test)
         .service(show)
@@ -186,6 +193,41 @@ async fn list(
     let scripts = runtime.store().scripts();
     let scripts = scripts.page(search_text, search.kind, after, limit + 1).await?;
     Ok(Json(Page::of(scripts, limit, |script| script.name.clone(), ScriptOut::from)))
+}
+
+/// What the subscriptions of scripts are doing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ScriptActivities {
+    /// Length of a step of `failures`.
+    pub step_ms: u64,
+    pub items: Vec<ScriptActivityOut>,
+}
+
+/// What the subscriptions of one script are doing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ScriptActivityOut {
+    pub script_id: ScriptId,
+    /// Subscriptions in each state.
+    pub active: u64,
+    pub paused: u64,
+    pub suspended: u64,
+    pub inactive: u64,
+    /// Failed attempts in each step of the last day, oldest first; none from before the server's
+    /// start.
+    pub failures: Vec<u32>,
+}
+
+/// States of their subscriptions and failures of the last day, of all scripts that have any.
+#[utoipa::path(get, path = "/api/v1/scripts/activity", tag = "scripts", operation_id = "get_script_activity", responses((status = 200, body = ScriptActivities), Problems))]
+#[get("/scripts/activity")]
+async fn activity(_: Viewer, runtime: Data<Runtime>) -> Result<Json<ScriptActivities>, ApiError> {
+    let items = runtime.scripts().activity().await?.into_iter().map(|(script_id, of)| {
+        let ScriptActivity { active, paused, suspended, inactive, failures } = of;
+        let failures = failures.to_vec();
+        ScriptActivityOut { script_id, active, paused, suspended, inactive, failures }
+    });
+    let step_ms = FAILURE_STEP.as_millis() as u64;
+    Ok(Json(ScriptActivities { step_ms, items: items.collect() }))
 }
 
 /// Saves a new script; one that does not compile is refused.
@@ -409,7 +451,7 @@ fn check_grants(
     Ok(())
 }
 
-/// A source and what it is tried out on: one of `event_id`, `event`, `data`.
+/// A source and what it is tried out on: one of `event_id`, `letter_id`, `event`, `data`.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestIn {
@@ -421,6 +463,8 @@ pub(super) struct TestIn {
     pub version: Option<u32>,
     /// A stored event.
     pub event_id: Option<EventId>,
+    /// A dead letter: its event, with the payload as it was edited for a replay.
+    pub letter_id: Option<LetterId>,
     /// An event `{"type","data",…}`.
     #[schema(value_type = Option<serde_json::Value>)]
     pub event: Option<Box<RawValue>>,
@@ -581,8 +625,11 @@ async fn try_out(
 ) -> Result<Json<TestOut>, ApiError> {
     check_source(&source)?;
     let limits = body.limits.take().unwrap_or_default().checked(runtime)?;
-    let event_id = body.event_id;
     let event = test_event(runtime, &body).await?;
+    let event_id = match (&event, body.event) {
+        (TestEvent::Stored(event), None) => Some(event.uid),
+        _ => None,
+    };
     let name = body.name.unwrap_or(name);
     extract::name(&name)?;
     let fetch = body.fetch;
@@ -596,7 +643,18 @@ async fn try_out(
 
 async fn test_event(runtime: &Runtime, body: &TestIn) -> Result<TestEvent, ApiError> {
     let limits = &runtime.config().limits;
-    let one_of = || ApiError::field("event", "one of event_id, event, and data");
+    let one_of = || ApiError::field("event", "one of event_id, letter_id, event, and data");
+    if let Some(id) = body.letter_id {
+        if body.event_id.is_some() || body.event.is_some() || body.data.is_some() {
+            return Err(one_of());
+        }
+        let letter = super::dead_letters::find(runtime, id).await?;
+        let mut event = events::stored(runtime, letter.event).await?;
+        if let Some(data) = letter.data {
+            event.data = data.into();
+        }
+        return Ok(TestEvent::Stored(Box::new(event)));
+    }
     match (body.event_id, &body.event, &body.data) {
         (Some(uid), None, None) => {
             Ok(TestEvent::Stored(Box::new(events::stored(runtime, uid).await?)))

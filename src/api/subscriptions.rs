@@ -135,6 +135,11 @@ pub(super) struct ActivityOut {
     pub host_calls: u64,
     /// Runs that went again because what they had read was changed meanwhile.
     pub kv_conflicts: u64,
+    /// Runs a second in the last one to two minutes.
+    pub runs_per_s: f64,
+    /// How long they took, all but the slowest of a hundred; null without runs.
+    #[schema(required = true)]
+    pub p99_ms: Option<f64>,
     pub restarts: u32,
     #[schema(required = true)]
     pub last_crash: Option<CrashOut>,
@@ -177,6 +182,8 @@ impl From<&SubscriptionStatus> for ActivityOut {
             memory_bytes: status.heap_bytes,
             host_calls: status.host_calls,
             kv_conflicts: status.kv_conflicts,
+            runs_per_s: status.recent.per_second,
+            p99_ms: status.recent.p99.map(|p99| p99.as_secs_f64() * 1e3),
             restarts: status.restarts,
             last_crash: crash.map(|(at, message)| CrashOut { at: *at, message: message.clone() }),
             last_error: status.last_error.clone(),

@@ -10,6 +10,7 @@ pub mod json;
 pub mod kv;
 pub mod outcome;
 pub mod rate;
+pub mod recent;
 pub mod restart;
 pub mod retry;
 pub mod script;

@@ -42,7 +42,7 @@ impl DeadLetters {
         self.0.store().letters().restore(id).await
     }
 
-    /// Begins to replay or discard all letters that match and died before now. It goes on in the
+    /// Begins to replay, discard or restore all letters that match and came to be so before now. It goes on in the
     /// background, in slices, across restarts.
     pub async fn bulk(
         &self,
@@ -51,7 +51,7 @@ impl DeadLetters {
         rate: Option<u32>,
     ) -> Result<BulkOperation, BulkError> {
         let now = Millis::now();
-        let total = self.0.store().letters().count_dead(&filter, now).await?;
+        let total = self.0.store().letters().count_matching(action, &filter, now).await?;
         let operation = BulkOperation {
             id: BulkId::fresh(),
             action,

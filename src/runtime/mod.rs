@@ -44,7 +44,8 @@ pub use self::{
     keys::{KeyError, Keys},
     reruns::{Aspect, Edited, FirstDifference, Rerun, RerunError, Reruns},
     scripts::{
-        SOURCE_BYTES_MAX, SaveError, Scripts, TestEvent, TestInput, TestOutcome, check_fetch_allow,
+        SOURCE_BYTES_MAX, SaveError, ScriptActivity, Scripts, TestEvent, TestInput, TestOutcome,
+        check_fetch_allow,
     },
     secrets::{SecretError, Secrets},
     start::StartError,

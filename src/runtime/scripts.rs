@@ -1,15 +1,22 @@
 //! Scripts, as the API and embedding applications handle them: save with a check, try out.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
-use super::{Runtime, Stopped};
+use super::{Runtime, Stopped, subscriptions};
 use crate::{
+    actors::core::Core,
     domain::{
         DataEncoding, Envelope, Event, EventId, Kind, Language, Limits, Lineage, Millis, RunId,
-        Script, ScriptId, Seq, SubscriptionId,
+        Script, ScriptId, Seq, SubscriptionId, SubscriptionState, recent::FAILURE_STEPS,
     },
     host::{self, AllowList, Choice, Grants, LinkError, Linked, NoHost, RunHost, Source},
     sandbox::{
@@ -112,7 +119,46 @@ pub fn check_fetch_allow(hosts: &[String]) -> Result<(), NoHost> {
     AllowList::parse(hosts).map(drop)
 }
 
+/// What the subscriptions of a script are doing.
+#[derive(Clone, Debug)]
+pub struct ScriptActivity {
+    pub active: u64,
+    pub paused: u64,
+    pub suspended: u64,
+    pub inactive: u64,
+    /// Failed attempts, since the process started; see [`Recent::failures`].
+    pub failures: [u32; FAILURE_STEPS],
+}
+
+impl ScriptActivity {
+    const NONE: Self =
+        Self { active: 0, paused: 0, suspended: 0, inactive: 0, failures: [0; FAILURE_STEPS] };
+}
+
 impl Scripts {
+    /// What all scripts with subscriptions are doing.
+    pub async fn activity(&self) -> Result<HashMap<ScriptId, ScriptActivity>, Stopped> {
+        let look = |core: Rc<Core>| {
+            let now = Millis::now();
+            let mut found = HashMap::<ScriptId, ScriptActivity>::new();
+            for slot in core.slots.borrow().values() {
+                let activity = found.entry(slot.script.get()).or_insert(ScriptActivity::NONE);
+                match subscriptions::state(&core, slot) {
+                    SubscriptionState::Active => activity.active += 1,
+                    SubscriptionState::Paused => activity.paused += 1,
+                    SubscriptionState::Suspended => activity.suspended += 1,
+                    SubscriptionState::Inactive => activity.inactive += 1,
+                }
+                if let Some(recent) = &slot.tally.borrow().recent {
+                    let steps = activity.failures.iter_mut().zip(recent.failures(now));
+                    steps.for_each(|(sum, failed)| *sum = sum.saturating_add(failed));
+                }
+            }
+            found
+        };
+        self.0.0.core.call(move |core, _| Box::pin(std::future::ready(look(core)))).await
+    }
+
     /// Compiles a source with the modules that it imports; what saving checks. Answers the names of
     /// all of these.
     pub async fn check(&self, source: Source) -> Result<Vec<String>, SaveError> {

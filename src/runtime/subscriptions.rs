@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         Definition, Kind, Millis, Ordering, Seq, Subscription, SubscriptionId, SubscriptionState,
-        block::Outcome,
+        block::Outcome, recent::RecentRuns,
     },
     filter::{self, Filter, KeyPath, View},
     store, telemetry,
@@ -124,6 +124,8 @@ pub struct SubscriptionStatus {
     /// Calls of its runs that left the lane, and runs that went again for a conflict over keys.
     pub host_calls: u64,
     pub kv_conflicts: u64,
+    /// Of the last one to two minutes.
+    pub recent: RecentRuns,
     pub restarts: u32,
     pub last_crash: Option<(Millis, String)>,
     pub last_error: Option<String>,
@@ -501,7 +503,7 @@ fn go_back(core: &Rc<Core>, slot: &Rc<Slot>, from: Seq, settled: Vec<Seq>) {
     }
 }
 
-fn state(core: &Core, slot: &Slot) -> SubscriptionState {
+pub(super) fn state(core: &Core, slot: &Slot) -> SubscriptionState {
     if slot.suspended.borrow().is_some() {
         SubscriptionState::Suspended
     } else if slot.paused.get() {
@@ -535,6 +537,7 @@ fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
         heap_bytes: tally.heap_bytes,
         host_calls: tally.host_calls,
         kv_conflicts: tally.kv_conflicts,
+        recent: tally.recent.as_ref().map(|recent| recent.runs(Millis::now())).unwrap_or_default(),
         restarts: tally.restarts,
         last_crash: tally.last_crash.clone(),
         last_error: tally.last_error.clone(),

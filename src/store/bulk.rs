@@ -14,7 +14,7 @@ use crate::domain::{BulkId, Millis};
 /// See [`Store::bulk`].
 pub struct Bulk<'a>(pub(super) &'a Store);
 
-/// A replay or discard of all letters that match.
+/// A replay, discard or restore of all letters that match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BulkOperation {
     pub id: BulkId,
@@ -39,6 +39,8 @@ pub enum BulkAction {
         pinned_original: bool,
     },
     Discard,
+    /// Undoes discards.
+    Restore,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -129,6 +131,7 @@ const fn action(action: BulkAction) -> &'static str {
         BulkAction::Replay { pinned_original: false } => "replay",
         BulkAction::Replay { pinned_original: true } => "replay_original",
         BulkAction::Discard => "discard",
+        BulkAction::Restore => "restore",
     }
 }
 
@@ -141,6 +144,7 @@ impl TryFrom<Model> for BulkOperation {
             BulkAction::Replay { pinned_original: false },
             BulkAction::Replay { pinned_original: true },
             BulkAction::Discard,
+            BulkAction::Restore,
         ];
         let states = [BulkState::Running, BulkState::Done, BulkState::Aborted];
         Ok(Self {

@@ -8,10 +8,10 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, encode};
+use super::{BulkAction, Error, Store, encode};
 use crate::domain::{
-    DeliveryId, ErrorKind, EventId, LetterId, Millis, RunError, ScriptId, Seq, SubscriptionId,
-    TypePattern,
+    BulkId, DeliveryId, ErrorKind, EventId, LetterId, Millis, RunError, ScriptId, Seq,
+    SubscriptionId, TypePattern,
 };
 
 mod record;
@@ -91,6 +91,8 @@ pub struct LetterFilter {
     /// Part of the error's message, in any case.
     pub text: Option<String>,
     pub fingerprint: Option<String>,
+    /// The bulk operation that discarded it.
+    pub discarded_by: Option<BulkId>,
     /// Died at this time or later, and before that.
     pub from: Option<Millis>,
     pub until: Option<Millis>,
@@ -106,6 +108,8 @@ pub struct LetterGroup {
     pub count: u64,
     pub first_died_at: Millis,
     pub last_died_at: Millis,
+    /// Scripts that they died of, the most frequent first.
+    pub scripts: Vec<ScriptId>,
 }
 
 impl Letters<'_> {
@@ -176,10 +180,26 @@ impl Letters<'_> {
             .into_model::<Row>()
             .all(&self.0.connection)
             .await?;
+        let fingerprints = rows.iter().map(|row| row.fingerprint.clone());
+        let scripts: Vec<(String, uuid::Uuid)> = self
+            .matches(filter)
+            .await?
+            .select_only()
+            .columns([Column::Fingerprint, Column::Script])
+            .filter(Column::Fingerprint.is_in(fingerprints))
+            .group_by(Column::Fingerprint)
+            .group_by(Column::Script)
+            .order_by_desc(Expr::cust("count(*)"))
+            .order_by_asc(Column::Script)
+            .into_tuple()
+            .all(&self.0.connection)
+            .await?;
         rows.into_iter()
             .map(|row| {
                 let kind = ErrorKind::parse(&row.error_kind);
+                let its = scripts.iter().filter(|(fingerprint, _)| *fingerprint == row.fingerprint);
                 Ok(LetterGroup {
+                    scripts: its.map(|(_, script)| ScriptId(*script)).collect(),
                     error_kind: kind
                         .ok_or_else(|| Error::damaged("letter group", &row.fingerprint))?,
                     fingerprint: row.fingerprint,
@@ -192,15 +212,16 @@ impl Letters<'_> {
             .collect()
     }
 
-    /// Dead ones that a bulk operation begun at `died_before` may still take, at most `limit`.
+    /// Those that a bulk operation begun at `before` may still take, at most `limit`.
     pub async fn matching(
         &self,
+        action: BulkAction,
         filter: &LetterFilter,
-        died_before: Millis,
+        before: Millis,
         limit: u64,
     ) -> Result<Vec<LetterId>, Error> {
         let ids = self
-            .bulk_matches(filter, died_before)
+            .bulk_matches(action, filter, before)
             .await?
             .select_only()
             .column(Column::Id)
@@ -214,12 +235,13 @@ impl Letters<'_> {
     }
 
     /// How many [`Letters::matching`] would take without a limit.
-    pub async fn count_dead(
+    pub async fn count_matching(
         &self,
+        action: BulkAction,
         filter: &LetterFilter,
-        died_before: Millis,
+        before: Millis,
     ) -> Result<u64, Error> {
-        Ok(self.bulk_matches(filter, died_before).await?.count(&self.0.connection).await?)
+        Ok(self.bulk_matches(action, filter, before).await?.count(&self.0.connection).await?)
     }
 
     /// The letters of these events, by event and subscription.
@@ -255,23 +277,24 @@ impl Letters<'_> {
         Ok(counts.into_iter().map(pair).collect())
     }
 
+    /// What became dead or discarded after the operation began is left to the next one.
     async fn bulk_matches(
         &self,
+        action: BulkAction,
         filter: &LetterFilter,
-        died_before: Millis,
+        before: Millis,
     ) -> Result<Select<Entity>, Error> {
-        let not_passed_over = Condition::any()
-            .add(Column::SkippedAt.is_null())
-            .add(Column::SkippedAt.lt(died_before.0));
-        let dead = LetterFilter { status: Some(LetterStatus::Dead), ..filter.clone() };
-        if filter.status.is_some_and(|status| status != LetterStatus::Dead) {
+        let (status, since) = match action {
+            BulkAction::Replay { .. } | BulkAction::Discard => (LetterStatus::Dead, Column::DiedAt),
+            BulkAction::Restore => (LetterStatus::Discarded, Column::DiscardedAt),
+        };
+        if filter.status.is_some_and(|wanted| wanted != status) {
             return Ok(Entity::find().filter(Expr::val(1).eq(0)));
         }
-        Ok(self
-            .matches(&dead)
-            .await?
-            .filter(Column::DiedAt.lt(died_before.0))
-            .filter(not_passed_over))
+        let not_passed_over =
+            Condition::any().add(Column::SkippedAt.is_null()).add(Column::SkippedAt.lt(before.0));
+        let filter = LetterFilter { status: Some(status), ..filter.clone() };
+        Ok(self.matches(&filter).await?.filter(since.lt(before.0)).filter(not_passed_over))
     }
 
     async fn matches(&self, filter: &LetterFilter) -> Result<Select<Entity>, Error> {
@@ -308,6 +331,9 @@ impl Letters<'_> {
         }
         if let Some(fingerprint) = &filter.fingerprint {
             query = query.filter(Column::Fingerprint.eq(fingerprint));
+        }
+        if let Some(bulk) = filter.discarded_by {
+            query = query.filter(Column::DiscardedBy.eq(bulk.0));
         }
         if let Some(from) = filter.from {
             query = query.filter(Column::DiedAt.gte(from.0));

@@ -191,6 +191,54 @@ async fn letters_are_replayed_in_bulk_and_counted() {
     three("letters taken", &rt, &bulk, "done").await;
 }
 
+/// A group says which scripts to mend, each letter can be tried on a mended source, and a bulk
+/// discard can be taken back.
+#[tokio::test]
+async fn a_group_is_tried_out_discarded_and_restored() {
+    let rt = TestRuntime::start().await;
+    let source = "export default (p) => { if (!p.ok) throw new Error('broken'); return p.n }";
+    rt.subscription("bad").on("order.*").script(source).attempts(1, 1).add().await;
+    for n in 0..3 {
+        rt.publish("order.paid", json!({ "n": n })).await;
+    }
+    three("letters", &rt, "/api/v1/dead-letters/count?status=dead", "count").await;
+    let script = rt.get("/api/v1/scripts").await["items"][0]["id"].clone();
+    let groups = rt.get("/api/v1/dead-letters/groups").await;
+    assert_eq!(groups["items"][0]["scripts"], json!([script]));
+
+    let test = format!("/api/v1/scripts/{}/test", script.as_str().expect("an id"));
+    let letter = rt.get("/api/v1/dead-letters").await["items"][0].clone();
+    let of_letter = json!({ "letter_id": letter["id"] });
+    assert_eq!(rt.post(&test, &of_letter).await["error"]["message"], "broken");
+    let mended = "export default (p) => p.n";
+    let out = rt.post(&test, &json!({ "letter_id": letter["id"], "source": mended })).await;
+    assert_eq!(
+        (&out["result"], &out["event_id"]),
+        (&letter["event"]["data"]["n"], &letter["event_id"])
+    );
+    let both = json!({ "letter_id": letter["id"], "data": 1 });
+    assert_eq!(rt.request(Method::POST, &test, Some(&both)).await.status, 422);
+
+    let activity = rt.get("/api/v1/scripts/activity").await;
+    let of_script = &activity["items"][0];
+    assert_eq!((&of_script["script_id"], &of_script["active"]), (&script, &json!(1)));
+    let failures = of_script["failures"].as_array().expect("a list");
+    assert_eq!(failures.last(), Some(&json!(3)));
+    let subscription = rt.get(&format!("/api/v1/subscriptions/{}", rt.id_of("bad"))).await;
+    assert!(subscription["activity"]["p99_ms"].as_f64().is_some_and(|p99| p99 > 0.0));
+    assert!(subscription["activity"]["runs_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
+
+    let bulk = rt.post("/api/v1/dead-letters/discard", &json!({})).await;
+    three("discarded", &rt, "/api/v1/dead-letters/count?status=discarded", "count").await;
+    let undo =
+        rt.post("/api/v1/dead-letters/restore", &json!({ "discarded_by": bulk["id"] })).await;
+    assert_eq!((&undo["action"], &undo["total"]), (&json!("restore"), &json!(3)));
+    three("restored", &rt, "/api/v1/dead-letters/count?status=dead", "count").await;
+    let wrong = json!({ "status": "dead" });
+    let refused = rt.request(Method::POST, "/api/v1/dead-letters/restore", Some(&wrong)).await;
+    assert_eq!(refused.status, 422);
+}
+
 /// Waits until a member of an answer is 3.
 async fn three(what: &str, rt: &TestRuntime, path: &str, member: &str) {
     eventually(what, async || {

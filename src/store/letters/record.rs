@@ -102,6 +102,7 @@ async fn record(write: &Write, rows: &[DeliveryRow]) -> Result<Vec<LetterId>, Er
             replays: Set(i64::from(row.replay)),
             data: Set(row.data.clone()),
             discarded_at: Set(None),
+            discarded_by: Set(None),
             skipped_at: Set(None),
             revision: Set(1),
         });

@@ -117,14 +117,21 @@ impl Letters<'_> {
     pub async fn discard(&self, id: LetterId) -> Result<(), Error> {
         let write = self.0.write().await?;
         dead(&write, id, LetterStatus::Dead).await?;
-        discard(&write, &[id]).await?;
+        discard(&write, &[id], None).await?;
         write.commit().await
     }
 
     /// Ends those that are still `dead`.
-    pub async fn discard_many(&self, ids: &[LetterId]) -> Result<(), Error> {
+    pub async fn discard_many(&self, ids: &[LetterId], bulk: BulkId) -> Result<(), Error> {
         let write = self.0.write().await?;
-        discard(&write, ids).await?;
+        discard(&write, ids, Some(bulk)).await?;
+        write.commit().await
+    }
+
+    /// Undoes the discards of those that are still `discarded`.
+    pub async fn restore_many(&self, ids: &[LetterId]) -> Result<(), Error> {
+        let write = self.0.write().await?;
+        restore(&write, ids).await?;
         write.commit().await
     }
 
@@ -135,13 +142,7 @@ impl Letters<'_> {
     pub async fn restore(&self, id: LetterId) -> Result<(), Error> {
         let write = self.0.write().await?;
         dead(&write, id, LetterStatus::Discarded).await?;
-        Entity::update_many()
-            .col_expr(Column::Status, Expr::val(LetterStatus::Dead.as_str()))
-            .col_expr(Column::DiscardedAt, Expr::val(Option::<i64>::None))
-            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-            .filter(Column::Id.eq(id.0))
-            .exec(&*write)
-            .await?;
+        restore(&write, &[id]).await?;
         write.commit().await
     }
 }
@@ -171,10 +172,24 @@ async fn set_status(
     Ok(())
 }
 
-async fn discard(write: &Write, ids: &[LetterId]) -> Result<(), Error> {
+async fn restore(write: &Write, ids: &[LetterId]) -> Result<(), Error> {
+    Entity::update_many()
+        .col_expr(Column::Status, Expr::val(LetterStatus::Dead.as_str()))
+        .col_expr(Column::DiscardedAt, Expr::val(Option::<i64>::None))
+        .col_expr(Column::DiscardedBy, Expr::val(Option::<Uuid>::None))
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
+        .filter(Column::Status.eq(LetterStatus::Discarded.as_str()))
+        .exec(&**write)
+        .await?;
+    Ok(())
+}
+
+async fn discard(write: &Write, ids: &[LetterId], bulk: Option<BulkId>) -> Result<(), Error> {
     Entity::update_many()
         .col_expr(Column::Status, Expr::val(LetterStatus::Discarded.as_str()))
         .col_expr(Column::DiscardedAt, Expr::val(Millis::now().0))
+        .col_expr(Column::DiscardedBy, Expr::val(bulk.map(|bulk| bulk.0)))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
         .filter(Column::Status.eq(LetterStatus::Dead.as_str()))

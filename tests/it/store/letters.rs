@@ -22,7 +22,10 @@ on_both!(
     pages_neither_skip_nor_repeat,
     a_bulk_replay_takes_each_letter_once,
     a_bulk_operation_is_remembered,
+    a_bulk_discard_is_undone_without_those_that_others_discarded,
 );
+
+const DISCARD: BulkAction = BulkAction::Discard;
 
 struct Dead {
     owner: Owner,
@@ -181,10 +184,10 @@ fn a_letter_of_a_deleted_subscription_cannot_be_replayed(db: Db) {
     let rows = db.wait(letters.start_replays(&[letter.id], false, BulkId::fresh())).unwrap();
     assert!(rows.is_empty());
     let skipped = Millis(letter.died_at.0 + 1).min(began);
-    assert!(db.wait(letters.matching(&all(), skipped, 9)).unwrap().is_empty());
+    assert!(db.wait(letters.matching(DISCARD, &all(), skipped, 9)).unwrap().is_empty());
     let later = Millis::now().plus(std::time::Duration::from_secs(5));
-    assert_eq!(db.wait(letters.matching(&all(), later, 9)).unwrap(), [letter.id]);
-    db.wait(letters.discard_many(&[letter.id])).unwrap();
+    assert_eq!(db.wait(letters.matching(DISCARD, &all(), later, 9)).unwrap(), [letter.id]);
+    db.wait(letters.discard_many(&[letter.id], BulkId::fresh())).unwrap();
     let status = db.wait(letters.find(letter.id)).unwrap().unwrap().status;
     assert_eq!(status, LetterStatus::Discarded);
 }
@@ -259,12 +262,16 @@ fn a_bulk_replay_takes_each_letter_once(db: Db) {
     let dead = with_letters(&db, &[FAILED; 5]);
     let letters = dead.owner.store.letters();
     let began = Millis::now().plus(std::time::Duration::from_secs(1));
-    assert_eq!(db.wait(letters.count_dead(&all(), began)).unwrap(), 5);
-    assert_eq!(db.wait(letters.count_dead(&all(), Millis(1))).unwrap(), 0, "they died later");
+    assert_eq!(db.wait(letters.count_matching(DISCARD, &all(), began)).unwrap(), 5);
+    assert_eq!(
+        db.wait(letters.count_matching(DISCARD, &all(), Millis(1))).unwrap(),
+        0,
+        "they died later"
+    );
     let bulk = BulkId::fresh();
     let mut taken = 0;
     loop {
-        let ids = db.wait(letters.matching(&all(), began, 2)).unwrap();
+        let ids = db.wait(letters.matching(DISCARD, &all(), began, 2)).unwrap();
         if ids.is_empty() {
             break;
         }
@@ -277,6 +284,29 @@ fn a_bulk_replay_takes_each_letter_once(db: Db) {
     }
     assert_eq!(taken, 5);
     assert_eq!(db.wait(dead.owner.store.deliveries().count_of(dead.subscription)).unwrap(), 5);
+}
+
+fn a_bulk_discard_is_undone_without_those_that_others_discarded(db: Db) {
+    let dead = with_letters(&db, &[FAILED; 4]);
+    let letters = dead.owner.store.letters();
+    let later = Millis::now().plus(std::time::Duration::from_secs(1));
+    let ids = db.wait(letters.matching(DISCARD, &all(), later, 9)).unwrap();
+    let bulk = BulkId::fresh();
+    db.wait(letters.discard(ids[0])).unwrap();
+    db.wait(letters.discard_many(&ids[1..3], bulk)).unwrap();
+    let of_bulk = LetterFilter { discarded_by: Some(bulk), ..all() };
+    let restore =
+        |before| db.wait(letters.matching(BulkAction::Restore, &of_bulk, before, 9)).unwrap();
+    assert!(restore(Millis(1)).is_empty(), "they were discarded later");
+    let mut undone = restore(later);
+    undone.sort_unstable();
+    let mut expected = ids[1..3].to_vec();
+    expected.sort_unstable();
+    assert_eq!(undone, expected);
+    db.wait(letters.restore_many(&ids)).unwrap();
+    assert_eq!(db.wait(letters.count(&of_bulk)).unwrap(), 0, "they forget who discarded them");
+    let dead = LetterFilter { status: Some(LetterStatus::Dead), ..all() };
+    assert_eq!(db.wait(letters.count(&dead)).unwrap(), 4);
 }
 
 fn a_bulk_operation_is_remembered(db: Db) {

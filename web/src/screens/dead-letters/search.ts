@@ -53,5 +53,6 @@ export function asQuery(search: Search): LetterQuery {
 }
 
 export function asBulk(search: Search, more: Pick<BulkIn, 'rate' | 'script_version'> = {}): BulkIn {
-  return { ...(asQuery({ ...search, status: 'dead' }) as BulkIn), ...more };
+  const status = search.status === 'discarded' ? 'discarded' : 'dead';
+  return { ...(asQuery({ ...search, status }) as BulkIn), ...more };
 }

@@ -11,10 +11,10 @@ export default async function (payload: Payload, context: EventContext) {
 }
 `;
 
-/** The source as it is in the editor, on a stored event or on JSON. Throws when that is none. */
-export function testOf(source: string, language: TestIn['language'], eventId: string, json: string): TestIn {
-  const on = eventId.trim() ? { event_id: eventId.trim() } : { data: parseJson(json) };
-  return { source, language, ...on };
+/** The source as it is in the editor, on a stored event, a dead letter or JSON. Throws when that is none. */
+export function testOf(source: string, language: TestIn['language'], on: { eventId: string; letterId: string; json: string }): TestIn {
+  const [event_id, letter_id] = [on.eventId.trim(), on.letterId.trim()];
+  return { source, language, ...(event_id ? { event_id } : letter_id ? { letter_id } : { data: parseJson(on.json) }) };
 }
 
 /** The compiler says where; a thrown error's stack does. */
