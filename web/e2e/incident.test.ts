@@ -76,3 +76,51 @@ test('a viewer reads letters and runs, and changes none', async ({ page, server 
   await page.getByRole('link', { name: 'no price' }).click();
   await expect(page.getByRole('heading', { level: 1 })).toHaveText('Attempt 1');
 });
+
+test('a group is mended on all its payloads, saved, and drained', async ({ page, server }) => {
+  await died(server, 5);
+  await page.goto(`${server.url}/dead-letters`);
+  await page.getByRole('link', { name: 'Fix and drain' }).click();
+  const panel = page.getByRole('region', { name: 'Fix and drain' });
+  await expect(panel.getByText('5 dead letters')).toBeVisible();
+  await panel.getByRole('button', { name: 'Try on all 5' }).click();
+  await expect(panel.getByText('5 fail')).toBeVisible();
+
+  const source = page.getByRole('textbox', { name: 'Source' });
+  await source.click();
+  await source.press('Control+a');
+  await source.press('Delete');
+  await source.pressSequentially('export default (order) => { if (order.n === 4) throw new Error("four"); return order.n }');
+  await panel.getByRole('button', { name: 'Try on all 5' }).click();
+  await expect(panel.getByText('4 pass')).toBeVisible();
+  await expect(panel.getByRole('link', { name: 'four' })).toBeVisible();
+  await expectAccessible(page);
+  await panel.getByRole('button', { name: 'Test this one' }).click();
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await expect(page.getByRole('region', { name: 'Test' }).getByText('four').first()).toBeVisible();
+  await expect(panel.getByRole('button', { name: 'Replay 5' })).toBeDisabled();
+
+  await source.press('Control+a');
+  await source.press('Delete');
+  await source.pressSequentially('export default (order) => order.n');
+  await expect(panel.getByText('the source has changed since')).toBeVisible();
+  await panel.getByRole('button', { name: 'Try on all 5' }).click();
+  await expect(panel.getByText('5 pass')).toBeVisible();
+  await source.press('Control+s');
+  await expect(page.getByText('Version 2 is saved')).toBeVisible();
+  await panel.getByRole('button', { name: 'Replay 5' }).click();
+  await expect(panel.getByText('Replayed 5 of 5')).toBeVisible();
+  await server.until('dead-letters/count?status=replayed', (answer) => answer.count === 5);
+});
+
+test('what was discarded in bulk comes back', async ({ page, server }) => {
+  await died(server, 3);
+  await page.goto(`${server.url}/dead-letters`);
+  await page.getByRole('button', { name: 'Discard all 3' }).click();
+  await page.getByLabel('Type 3 to go on').fill('3');
+  await page.getByRole('dialog').getByRole('button', { name: 'Discard' }).click();
+  await expect(page.getByText('Discarded 3 of 3')).toBeVisible();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await expect(page.getByText('Restored 3 of 3')).toBeVisible();
+  await server.until('dead-letters/count?status=dead', (answer) => answer.count === 3);
+});

@@ -29,19 +29,24 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   await page.getByLabel('Name').fill('doubler');
   await source.press('Control+s');
   await expect(page.getByText('Version 1 is saved')).toBeVisible();
-  await page.getByRole('link', { name: 'Subscribe it' }).click();
-  // Both pages have a name to fill in.
-  await expect(page.getByRole('heading', { level: 1 })).toHaveText('New subscription');
-  await page.getByLabel('Name').fill('double-orders');
-  await page.getByLabel('Event type or pattern').fill('order.*');
-  await page.getByLabel('Filter').fill('$.price > 5');
+  await page.getByRole('button', { name: 'Subscribe' }).click();
+  const drawer = page.getByRole('dialog', { name: 'New subscription' });
+  await drawer.getByLabel('Name').fill('double-orders');
+  await drawer.getByLabel('Event type or pattern').fill('order.*');
+  await drawer.getByLabel('Filter').fill('$.price > 5');
   await expect(page.getByText('1 of the last 1 event of the type would be taken.')).toBeVisible();
   await expectAccessible(page);
-  await page.getByRole('button', { name: 'Subscribe', exact: true }).click();
+  await drawer.getByRole('button', { name: 'Subscribe', exact: true }).click();
   await expect(page.getByText('double-orders takes events from now on')).toBeVisible();
+  await page.getByRole('button', { name: 'Pause double-orders' }).click();
+  await page.getByRole('button', { name: 'Resume double-orders' }).click();
+  await page.getByRole('button', { name: 'Edit double-orders' }).click();
+  await expect(page.getByRole('dialog').getByLabel('Filter')).toHaveValue('$.price > 5');
+  await page.keyboard.press('Escape');
 
   await server.emit('order.placed', { price: 8 });
   await server.until('runs', (answer) => answer.items.length === 1);
+  await page.getByRole('link', { name: 'double-orders' }).click();
   await page.getByRole('link', { name: /^Succeeded/ }).click();
   await page.getByRole('link', { name: 'seen' }).click();
   await expect(page.getByText('16', { exact: true })).toBeVisible();
@@ -131,4 +136,34 @@ test('a viewer reads scripts and subscriptions', async ({ page, server }) => {
   await expect(page.getByLabel('Event type or pattern')).toBeDisabled();
   await page.goto(`${server.url}/scripts/new`);
   await expect(page.getByText('Your role may not see this')).toBeVisible();
+});
+
+test('what a script may reach is granted beside it, and a save of grants keeps what is being written', async ({ page, server }) => {
+  const { script } = await server.handle('one', 'a.b', 'export default () => 1');
+  await server.api('PUT', 'secrets/API_KEY', { value: 'hush-hush-hush' });
+  await page.goto(`${server.url}/scripts/${script}`);
+  const source = page.getByRole('textbox', { name: 'Source' });
+  await write(source, 'export default () => 2');
+  const grants = page.getByRole('region', { name: 'Grants' });
+  await grants.getByRole('button', { name: 'Change' }).click();
+  await page.getByLabel('Hosts it may fetch from').fill('api.example.com\n*.example.org');
+  await page.getByLabel('API_KEY').check();
+  await expectAccessible(page);
+  await page.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
+  await expect(grants.getByText('*.example.org')).toBeVisible();
+  await expect(grants.getByText('API_KEY')).toBeVisible();
+  await expect(source).toHaveText('export default () => 2');
+  await source.press('Control+s');
+  await expect(page.getByText('Version 2 is saved')).toBeVisible();
+});
+
+test('the list of scripts says which fail', async ({ page, server }) => {
+  await server.handle('fine', 'a.b', 'export default () => 1');
+  await server.handle('broken', 'a.b', 'export default () => { throw new Error("no") }', { retry_policy: { max_attempts: 1 } });
+  await server.emit('a.b', {});
+  await server.until('dead-letters/count', (answer) => answer.count === 1);
+  await page.goto(`${server.url}/scripts`);
+  await expect(page.getByRole('row', { name: /broken/ }).getByRole('link', { name: '1', exact: true })).toBeVisible();
+  await expect(page.getByRole('row', { name: /fine/ }).getByText('none')).toBeVisible();
+  await expectAccessible(page);
 });
