@@ -68,6 +68,10 @@ pub(crate) fn start_metrics(subscriptions_max: usize) {
 
 fn describe() {
     describe_counter!("tripline_events_received_total", "Events accepted, duplicates not counted");
+    describe_counter!(
+        "tripline_hook_deliveries_total",
+        "Deliveries of inbound webhooks, by outcome"
+    );
     describe_counter!("tripline_events_processed_total", "Deliveries that ended, by outcome");
     describe_counter!("tripline_events_unmatched_total", "Events that no subscription took");
     describe_counter!("tripline_deliveries_total", "Attempts by subscription and outcome");
@@ -178,6 +182,12 @@ pub(crate) fn subscription_ended(subscription: SubscriptionId) {
     if labels.named.remove(&subscription) {
         labels.ended.insert(subscription);
     }
+}
+
+/// A delivery came to an inbound webhook. Only hooks that are defined are counted.
+pub(crate) fn hook_delivery(hook: &str, outcome: &'static str) {
+    metrics::counter!("tripline_hook_deliveries_total", "hook" => hook.to_owned(), "outcome" => outcome)
+        .increment(1);
 }
 
 pub(crate) fn actor_restarted(actor: &'static str) {

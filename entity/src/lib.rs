@@ -7,6 +7,7 @@ pub mod bulk_operations;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
+pub mod hooks;
 pub mod journal_state;
 pub mod key_blocks;
 pub mod key_pages;

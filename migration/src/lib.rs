@@ -14,6 +14,7 @@ mod m20260101_000007_secrets;
 mod m20260101_000008_recordings;
 mod m20260101_000009_modules;
 mod m20260101_000010_discarded_by;
+mod m20260101_000011_hooks;
 
 pub struct Migrator;
 
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000008_recordings::Migration),
             Box::new(m20260101_000009_modules::Migration),
             Box::new(m20260101_000010_discarded_by::Migration),
+            Box::new(m20260101_000011_hooks::Migration),
         ]
     }
 }

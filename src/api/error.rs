@@ -35,6 +35,7 @@ pub enum Code {
     Conflict,
     Outdated,
     Unauthorized,
+    BadSignature,
     Forbidden,
     CrossOrigin,
     TooManyRequests,
@@ -80,6 +81,9 @@ const fn describe(code: Code) -> (&'static str, StatusCode, &'static str) {
         Code::Conflict => ("conflict", StatusCode::CONFLICT, "It does not fit the present state"),
         Code::Outdated => ("outdated", StatusCode::PRECONDITION_FAILED, "It was changed meanwhile"),
         Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed"),
+        Code::BadSignature => {
+            ("bad_signature", StatusCode::UNAUTHORIZED, "The delivery is not signed as it must be")
+        }
         Code::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The token may not do this"),
         Code::CrossOrigin => ("cross_origin", StatusCode::FORBIDDEN, "Another site asked"),
         Code::TooManyRequests => {
@@ -223,7 +227,7 @@ impl ResponseError for ApiError {
         {
             response.insert_header(("Allow", allowed.as_str()));
         }
-        if self.status_code() == StatusCode::UNAUTHORIZED {
+        if self.0.code == "unauthorized" {
             response.insert_header(("WWW-Authenticate", "Bearer realm=\"tripline\""));
         }
         response.body(serde_json::to_vec(&self.0).unwrap_or_default())
@@ -283,6 +287,7 @@ impl From<SecretError> for ApiError {
                 error.0.count = Some(scripts);
                 error
             }
+            SecretError::OfHook(_) => Self::new(Code::InUse, detail),
             SecretError::Vault(VaultError::Store(error)) | SecretError::Store(error) => {
                 error.into()
             }

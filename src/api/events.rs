@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Runtime,
+    actors::journal::Accepted,
     domain::{
         DataEncoding, Event, EventId, Millis, RunId, Seq, Subscription, SubscriptionId, TypePattern,
     },
@@ -52,6 +53,17 @@ pub(super) struct Published {
     pub duplicates: u64,
     /// The uids, in the order of the items.
     pub ids: Vec<EventId>,
+}
+
+impl Published {
+    pub(super) fn of(accepted: &[Accepted]) -> Self {
+        let duplicates = accepted.iter().filter(|one| one.duplicate).count() as u64;
+        Self {
+            accepted: accepted.len() as u64 - duplicates,
+            duplicates,
+            ids: accepted.iter().map(|one| one.uid).collect(),
+        }
+    }
 }
 
 /// A CloudEvent as it was accepted. Extension attributes stand beside the others.
@@ -263,12 +275,7 @@ async fn publish(
 ) -> Result<HttpResponse, ApiError> {
     let items = intake::parse(request.headers(), &body, &runtime.config().limits)?;
     let accepted = runtime.journal().publish(items).await?;
-    let duplicates = accepted.iter().filter(|one| one.duplicate).count() as u64;
-    Ok(HttpResponse::Accepted().json(Published {
-        accepted: accepted.len() as u64 - duplicates,
-        duplicates,
-        ids: accepted.iter().map(|one| one.uid).collect(),
-    }))
+    Ok(HttpResponse::Accepted().json(Published::of(&accepted)))
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

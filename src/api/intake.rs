@@ -329,7 +329,7 @@ fn check_data(data: &[u8], limits: &Limits) -> Result<(), ApiError> {
     check_text(data, limits.json_depth).map_err(ApiError::from)
 }
 
-fn attribute(name: &str, value: Cow<'_, str>) -> Result<Arc<str>, ApiError> {
+pub(super) fn attribute(name: &str, value: Cow<'_, str>) -> Result<Arc<str>, ApiError> {
     if value.is_empty() || value.len() > ATTRIBUTE_BYTES_MAX {
         return Err(ApiError::field(name, format!("1 to {ATTRIBUTE_BYTES_MAX} bytes")));
     }
@@ -337,6 +337,10 @@ fn attribute(name: &str, value: Cow<'_, str>) -> Result<Arc<str>, ApiError> {
         return Err(ApiError::field(name, "no control characters"));
     }
     Ok(value.into())
+}
+
+pub(super) fn checked_type(value: String) -> Result<Arc<str>, ApiError> {
+    event_type(Some(value.into()))
 }
 
 fn event_type(value: Option<Cow<'_, str>>) -> Result<Arc<str>, ApiError> {

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod extract;
 mod filters;
+mod hooks;
 mod intake;
 mod kv;
 mod live;
@@ -113,6 +114,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                             .configure(runs::routes)
                             .configure(kv::routes)
                             .configure(secrets::routes)
+                            .configure(hooks::routes)
                             .configure(bulk::routes)
                             .configure(dead_letters::routes)
                             .configure(scheduled::routes)
@@ -123,6 +125,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                             .default_service(web::to(unknown)),
                     )
                     .configure(system::root_routes)
+                    .configure(hooks::root_routes)
                     .configure(openapi::routes)
                     .default_service(web::to(elsewhere)),
             );

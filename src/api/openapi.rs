@@ -18,8 +18,8 @@ use utoipa::{
 };
 
 use super::{
-    backtest, bulk, dead_letters, docs_page, error::Problem, events, filters, kv, live, runs,
-    scheduled, scripts, secrets, session, subscriptions, system, tokens,
+    backtest, bulk, dead_letters, docs_page, error::Problem, events, filters, hooks, kv, live,
+    runs, scheduled, scripts, secrets, session, subscriptions, system, tokens,
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -87,6 +87,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         dead_letters::replay, dead_letters::discard, dead_letters::restore,
         bulk::replay, bulk::discard, bulk::restore, bulk::list, bulk::show, bulk::abort,
         scheduled::list, scheduled::cancel,
+        hooks::list, hooks::create, hooks::show, hooks::change, hooks::remove, hooks::deliver,
         secrets::list, secrets::set, secrets::remove,
         kv::spaces, kv::list, kv::show, kv::set, kv::remove,
         tokens::list, tokens::create, tokens::revoke,

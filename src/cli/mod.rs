@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod config;
 mod emit;
+mod hooks;
 mod rerun;
 mod resources;
 mod run;
@@ -54,6 +55,8 @@ enum Command {
     Kv(resources::Kv),
     /// Secrets of scripts on a server
     Secrets(resources::Secrets),
+    /// Inbound webhooks of a server
+    Hooks(hooks::Hooks),
     /// Tokens of a server
     Tokens(resources::Tokens),
     /// Measure a running server
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Some(Command::DeadLetters(args)) => resources::dead_letters(&args),
         Some(Command::Kv(args)) => resources::kv(&args),
         Some(Command::Secrets(args)) => resources::secrets(&args),
+        Some(Command::Hooks(args)) => hooks::run(&args),
         Some(Command::Tokens(args)) => resources::tokens(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Config(args)) => config::run(&args),

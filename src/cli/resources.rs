@@ -776,7 +776,7 @@ async fn grant(
     Ok(())
 }
 
-fn show_list(items: &[Value], json: bool, fields: &[&str]) {
+pub(super) fn show_list(items: &[Value], json: bool, fields: &[&str]) {
     if json {
         println!("{}", Value::Array(items.to_vec()));
         return;
@@ -786,7 +786,7 @@ fn show_list(items: &[Value], json: bool, fields: &[&str]) {
     table(fields, &rows);
 }
 
-fn show(item: &Value, json: bool, fields: &[&str]) {
+pub(super) fn show(item: &Value, json: bool, fields: &[&str]) {
     if json {
         println!("{item}");
         return;

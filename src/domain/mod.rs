@@ -5,6 +5,7 @@
 pub mod access;
 pub mod block;
 pub mod event;
+pub mod hook;
 pub mod ids;
 pub mod json;
 pub mod kv;

@@ -13,6 +13,7 @@
 mod backtest;
 mod dead_letters;
 mod events;
+mod hooks;
 mod keys;
 mod place;
 mod reruns;
@@ -41,6 +42,7 @@ pub use self::{
     backtest::{BACKTEST_EVENTS_MAX, BACKTEST_EXAMPLES, Backtest, Changed, Criteria, Difference},
     dead_letters::{BulkError, DeadLetters, ReplayError},
     events::{DeliveryState, DeliveryStatus, UnmatchedEvents},
+    hooks::{HookTally, Hooks, OpenHook, Refused},
     keys::{KeyError, Keys},
     reruns::{Aspect, Edited, FirstDifference, Rerun, RerunError, Reruns},
     scripts::{
@@ -78,6 +80,7 @@ struct Inner {
     loaded: Loaded,
     store: Store,
     vault: Arc<Vault>,
+    hooks: hooks::HookBook,
     journal: Journal,
     live: LiveFeed,
     core: CoreHandle,

@@ -19,6 +19,8 @@ pub enum SecretError {
     Vault(#[from] VaultError),
     #[error("it is granted to {scripts} scripts")]
     Granted { scripts: u64 },
+    #[error("the webhook {0} checks signatures with it")]
+    OfHook(String),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -53,11 +55,14 @@ impl Secrets {
         Ok(info)
     }
 
-    /// Removes a secret that no script has.
+    /// Removes a secret that no script has and no webhook checks with.
     pub async fn remove(&self, name: &str) -> Result<(), SecretError> {
         let granted = self.granted(name).await?;
         if !granted.is_empty() {
             return Err(SecretError::Granted { scripts: granted.len() as u64 });
+        }
+        if let Some(hook) = self.0.hooks().with_secret(name).into_iter().next() {
+            return Err(SecretError::OfHook(hook));
         }
         Ok(self.0.0.vault.remove(name).await?)
     }

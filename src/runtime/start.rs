@@ -105,6 +105,7 @@ impl Builder {
         let found = find(&store, state.clone()).await?;
         let reach = Reach::new(config.fetch.subnets.iter().copied());
         let fetcher = Fetcher::start(reach, config.script.fetch_bytes)?;
+        let hooks = super::hooks::HookBook::open(&store).await?;
         let vault = Arc::new(Vault::open(store.clone(), config.secrets_key_file()).await?);
         let recovered = Recovered {
             events: state.seq.0 - state.watermark.0,
@@ -154,6 +155,7 @@ impl Builder {
             loaded: self.loaded,
             store,
             vault,
+            hooks,
             journal,
             live,
             core: CoreHandle(addresses.supervisor.clone()),

@@ -21,6 +21,7 @@ mod encode;
 mod error;
 mod events;
 mod gate;
+mod hooks;
 mod kv;
 mod letters;
 mod open;
@@ -44,6 +45,7 @@ pub use self::{
     error::Error,
     events::{EventFilter, Events},
     gate::{Gate, Write},
+    hooks::Hooks,
     kv::{Kv, KvItem},
     letters::{DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
     outcomes::Outcomes,
@@ -125,6 +127,10 @@ impl Store {
 
     pub fn bulk(&self) -> Bulk<'_> {
         Bulk(self)
+    }
+
+    pub fn hooks(&self) -> Hooks<'_> {
+        Hooks(self)
     }
 
     pub fn secrets(&self) -> Secrets<'_> {

@@ -29,6 +29,8 @@ async function store(server: Server): Promise<Stored> {
   await server.api('POST', 'tokens', { name: HOSTILE, role: 'viewer' });
   const made = await server.handle(HOSTILE.slice(0, 90), 'order.*', FAILS, { filter: `$.text != ${JSON.stringify('<b>')}`, retry_policy: { max_attempts: 1 } });
   await server.api('PATCH', `scripts/${made.script}`, { description: HOSTILE, source: `${FAILS}// ${HOSTILE}\n`, note: HOSTILE });
+  await server.api('PUT', 'secrets/hook', { value: 'hush-hush-hush' });
+  await server.api('POST', 'hooks', { name: 'door', preset: 'hmac', secrets: ['hook'], subject: `{$.text}` });
   const event = await server.emit('order.placed', { text: HOSTILE, [HOSTILE]: [HOSTILE], fails: true }, { subject: HOSTILE, source: '/shop' });
   await server.emit('order.placed', { text: HOSTILE });
   await server.until('dead-letters/count', (answer) => answer.count === 1);
@@ -38,7 +40,7 @@ async function store(server: Server): Promise<Stored> {
 }
 
 function screensOf({ event, script, subscription, letter, run }: Stored): string[] {
-  const settings = ['tokens', 'secrets', 'kv', 'configuration', 'storage', 'audit', 'about'].map((section) => `/settings/${section}`);
+  const settings = ['tokens', 'secrets', 'hooks', 'kv', 'configuration', 'storage', 'audit', 'about'].map((section) => `/settings/${section}`);
   return [
     '/',
     '/events?type=**',

@@ -16,6 +16,7 @@ export type Resource =
   | 'dead-letters'
   | 'event-types'
   | 'events'
+  | 'hooks'
   | 'kv'
   | 'runs'
   | 'scheduled'

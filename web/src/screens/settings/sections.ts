@@ -14,6 +14,7 @@ export interface Section {
 export const sections: readonly Section[] = [
   { id: 'tokens', label: 'Tokens', role: 'admin', load: () => import('./Tokens.svelte') },
   { id: 'secrets', label: 'Secrets', role: 'admin', load: () => import('./Secrets.svelte') },
+  { id: 'hooks', label: 'Webhooks', load: () => import('./Hooks.svelte') },
   { id: 'kv', label: 'Keys', load: () => import('./Kv.svelte') },
   { id: 'configuration', label: 'Configuration', load: () => import('./Configuration.svelte') },
   { id: 'storage', label: 'Storage', load: () => import('./Storage.svelte') },
