@@ -23,6 +23,8 @@ interface Shop {
   event: string;
   letter: string;
   script: string;
+  /** A script with dead letters. */
+  failing: string;
   subscription: string;
   run: string;
 }
@@ -37,10 +39,12 @@ const SCREENS: Record<string, (shop: Shop) => string> = {
   subscription: (shop) => `/subscriptions/${shop.subscription}`,
   'dead-letters': () => '/dead-letters',
   'dead-letter': (shop) => `/dead-letters/${shop.letter}`,
+  drain: (shop) => `/scripts/${shop.failing}?drain=1`,
   runs: () => '/runs',
   run: (shop) => `/runs/${shop.run}`,
   supervision: () => '/supervision?order=cpu',
   settings: () => '/settings/tokens',
+  webhooks: () => '/settings/hooks',
   storage: () => '/settings/storage',
 };
 
@@ -60,12 +64,17 @@ export default async function (payment: Payment) {
 `,
     { filter: '$.amount > 100 && $.currency == "EUR"' },
   );
-  await server.handle('send-receipt', 'ledger.*', `export default (p) => { if (p.cents % 7 === 0) throw new Error('SMTP 550: mailbox unavailable'); return { sent: p.payment }; }`, {
+  const { script: failing } = await server.handle('send-receipt', 'ledger.*', `export default (p) => { if (p.cents % 7 === 0) throw new Error('SMTP 550: mailbox unavailable'); return { sent: p.payment }; }`, {
     retry_policy: { max_attempts: 3, backoff: { kind: 'fixed', initial_ms: 150 } },
   });
   await server.handle('fraud-check', 'finance.**', `export default (p) => { if (!p.customer) throw new sdk.PermanentError('no customer'); return { risk: p.amount / 1000 }; }`, { filter: '$.amount > 400' });
   await server.handle('sync-crm', 'customer.*', `export default async (p) => { await sdk.kv.set('customer/' + p.customer, p); return { synced: p.customer }; }`);
   await server.handle('vat-report', 'finance.PaymentCreated', `export default (p) => ({ vat: Math.round(p.amount * 19) / 100 })`, { filter: '$.country == "DE"' });
+
+  await server.api('PUT', 'secrets/github', { value: 'for the pictures' });
+  await server.api('PUT', 'secrets/stripe', { value: 'for the pictures' });
+  await server.api('POST', 'hooks', { name: 'github', preset: 'github', secrets: ['github'] });
+  await server.api('POST', 'hooks', { name: 'stripe', preset: 'stripe', secrets: ['stripe'] });
 
   let n = 0;
   const traffic = setInterval(() => {
@@ -77,7 +86,7 @@ export default async function (payment: Payment) {
   const emitted = await server.api('GET', 'events?type=ledger.*&limit=1&deliveries=false');
   const letters = await server.api('GET', 'dead-letters?limit=1&status=dead');
   const runs = await server.api('GET', `runs?subscription_id=${book.subscription}&limit=1`);
-  return { server, traffic, ...book, event: emitted.items[0].cause.event_id, letter: letters.items[0].id, run: runs.items[0].id };
+  return { server, traffic, ...book, failing, event: emitted.items[0].cause.event_id, letter: letters.items[0].id, run: runs.items[0].id };
 }
 
 function order(n: number): Record<string, unknown> {
@@ -109,6 +118,10 @@ test('every screen in both themes', async ({ browser }) => {
       await page.goto(made.server.url + where(made));
       await page.getByRole('heading', { level: 1 }).waitFor();
       await page.waitForTimeout(1_500);
+      if (name === 'drain') {
+        await page.getByRole('button', { name: /Try on all/ }).click();
+        await page.getByRole('list', { name: 'Letters that fail' }).waitFor();
+      }
       await page.screenshot({ path: path.join(IMAGES, `${name}-${colorScheme}.png`) });
     }
     await context.close();
