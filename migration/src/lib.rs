@@ -15,6 +15,7 @@ mod m20260101_000008_recordings;
 mod m20260101_000009_modules;
 mod m20260101_000010_discarded_by;
 mod m20260101_000011_hooks;
+mod m20260101_000012_token_rates;
 
 pub struct Migrator;
 
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000009_modules::Migration),
             Box::new(m20260101_000010_discarded_by::Migration),
             Box::new(m20260101_000011_hooks::Migration),
+            Box::new(m20260101_000012_token_rates::Migration),
         ]
     }
 }

@@ -28,7 +28,7 @@ use super::{
     series::Series,
 };
 use crate::{
-    domain::{Millis, Role, Token, TokenId},
+    domain::{Millis, Role, Token, TokenId, access::Pace},
     store::{self, Store},
 };
 
@@ -49,6 +49,8 @@ pub struct Doors {
     codes: Mutex<HashMap<[u8; 32], (Instant, TokenId)>>,
     failures: Mutex<HashMap<String, (u32, Instant)>>,
     uses: Mutex<HashMap<TokenId, Millis>>,
+    /// Of tokens with a limit, as far as they have asked.
+    paces: Mutex<HashMap<TokenId, Pace>>,
     series: Series,
 }
 
@@ -66,6 +68,8 @@ pub struct Caller {
     pub role: Role,
     /// It came with a cookie, not with a header.
     pub by_session: bool,
+    /// See [`Token::requests_per_s`].
+    pub requests_per_s: Option<u32>,
 }
 
 impl Doors {
@@ -78,11 +82,12 @@ impl Doors {
             codes: Mutex::default(),
             failures: Mutex::default(),
             uses: Mutex::default(),
+            paces: Mutex::default(),
             series: Series::default(),
         };
         doors.reload().await?;
         if doors.tokens().is_empty() {
-            let fresh = doors.create("admin".into(), Role::Admin, None).await?;
+            let fresh = doors.create("admin".into(), Role::Admin, None, None).await?;
             store::replace_private(&admin_token_path(data), &fresh.secret).map_err(|error| {
                 store::Error::Refused(format!("cannot keep the admin token: {error}"))
             })?;
@@ -120,6 +125,7 @@ impl Doors {
         name: String,
         role: Role,
         expires_at: Option<Millis>,
+        requests_per_s: Option<u32>,
     ) -> Result<Fresh, store::Error> {
         let prefix = format!("trl_{}", &random_text()[..8]);
         let secret = format!("{prefix}_{}", random_text());
@@ -133,6 +139,7 @@ impl Doors {
             expires_at,
             last_used_at: None,
             revoked_at: None,
+            requests_per_s,
         };
         self.store.tokens().insert(&token).await?;
         self.reload().await?;
@@ -273,6 +280,18 @@ impl Doors {
         if self.https { "__Host-tripline" } else { "tripline" }
     }
 
+    /// Counts a request of a token that has a limit.
+    fn keep_pace(&self, caller: &Caller) -> Result<(), ApiError> {
+        let Some(limit) = caller.requests_per_s else { return Ok(()) };
+        let now = Instant::now();
+        let mut paces = lock(&self.paces);
+        let pace = paces.entry(caller.token).or_insert_with(|| Pace::new(now));
+        pace.request(limit, now).map_err(|wait| {
+            let detail = format!("the token may ask {limit} times a second");
+            ApiError::new(Code::TooManyRequests, detail).after(wait.as_secs() + 1)
+        })
+    }
+
     async fn identify(&self, request: &HttpRequest) -> Result<Caller, ApiError> {
         let unauthorized = |detail: &str| ApiError::new(Code::Unauthorized, detail);
         if let Some(value) = request.headers().get(header::AUTHORIZATION) {
@@ -322,7 +341,8 @@ fn same_origin(request: &HttpRequest) -> Result<(), ApiError> {
 }
 
 fn caller(token: &Token, by_session: bool) -> Caller {
-    Caller { token: token.id, name: token.name.clone(), role: token.role, by_session }
+    let Token { id, role, requests_per_s, .. } = *token;
+    Caller { token: id, name: token.name.clone(), role, by_session, requests_per_s }
 }
 
 /// Where the first start keeps the admin's token.
@@ -366,6 +386,7 @@ impl<const ROLE: u8> FromRequest for Allowed<ROLE> {
                 .ok_or_else(|| ApiError::internal("no doors in the application's data"))?
                 .clone();
             let caller = doors.identify(&request).await?;
+            doors.keep_pace(&caller)?;
             let needed =
                 [Role::Publisher, Role::Viewer, Role::Editor, Role::Admin][usize::from(ROLE)];
             if caller.role.covers(needed) {

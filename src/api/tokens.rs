@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Runtime,
-    domain::{Millis, Role, Token, TokenId},
+    domain::{Millis, Role, Token, TokenId, access::REQUESTS_PER_S_MAX},
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -36,6 +36,9 @@ pub(super) struct TokenOut {
     pub last_used_at: Option<Millis>,
     #[schema(required = true)]
     pub revoked_at: Option<Millis>,
+    /// Requests a second that it may make; null: as many as the server takes.
+    #[schema(required = true)]
+    pub requests_per_s: Option<u32>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -52,6 +55,10 @@ pub(super) struct TokenIn {
     pub name: String,
     pub role: Role,
     pub expires_at: Option<Millis>,
+    /// Requests a second at most, with a second's worth at once; more are answered with 429. Absent:
+    /// as many as the server takes.
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub requests_per_s: Option<u32>,
 }
 
 impl From<Token> for TokenOut {
@@ -65,6 +72,7 @@ impl From<Token> for TokenOut {
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
             revoked_at: token.revoked_at,
+            requests_per_s: token.requests_per_s,
         }
     }
 }
@@ -86,12 +94,16 @@ async fn create(
     runtime: Data<Runtime>,
     token: Json<TokenIn>,
 ) -> Result<HttpResponse, ApiError> {
-    let TokenIn { name, role, expires_at } = token.into_inner();
+    let TokenIn { name, role, expires_at, requests_per_s } = token.into_inner();
     extract::name(&name)?;
     if expires_at.is_some_and(|end| end <= Millis::now()) {
         return Err(ApiError::field("expires_at", "a time to come"));
     }
-    let fresh = doors.create(name, role, expires_at).await?;
+    if requests_per_s.is_some_and(|rate| !(1..=REQUESTS_PER_S_MAX).contains(&rate)) {
+        let expected = format!("a number from 1 to {REQUESTS_PER_S_MAX}");
+        return Err(ApiError::field("requests_per_s", expected));
+    }
+    let fresh = doors.create(name, role, expires_at, requests_per_s).await?;
     note(&runtime, &admin.0, "token.create", format!("token {}", fresh.token.id), None).await?;
     let body = TokenCreated { token: fresh.token.into(), secret: fresh.secret };
     Ok(HttpResponse::Created().json(body))

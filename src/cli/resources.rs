@@ -573,6 +573,9 @@ enum TokenAction {
         /// When it ends, RFC 3339
         #[arg(long)]
         expires_at: Option<String>,
+        /// Requests a second at most [default: as many as the server takes]
+        #[arg(long, value_name = "N")]
+        requests_per_s: Option<u32>,
     },
     /// End a token at once
     Revoke { id: String },
@@ -591,8 +594,11 @@ pub(super) fn tokens(args: &Tokens) -> anyhow::Result<()> {
                     &["id", "name", "role", "prefix", "expires_at", "last_used_at", "revoked_at"],
                 );
             }
-            TokenAction::Create { name, role, expires_at } => {
-                let body = json!({ "name": name, "role": role, "expires_at": expires_at });
+            TokenAction::Create { name, role, expires_at, requests_per_s } => {
+                let body = json!({
+                    "name": name, "role": role, "expires_at": expires_at,
+                    "requests_per_s": requests_per_s,
+                });
                 let made = client.post("/tokens", &body).await?;
                 if json {
                     println!("{made}");

@@ -57,6 +57,7 @@ impl Tokens<'_> {
             expires_at: Set(token.expires_at.map(|at| at.0)),
             last_used_at: Set(None),
             revoked_at: Set(None),
+            requests_per_s: Set(token.requests_per_s.map(i64::from)),
         };
         tokens::Entity::insert(row)
             .exec_without_returning(&*write)
@@ -191,5 +192,6 @@ fn token(row: tokens::Model) -> Result<Token, Error> {
         expires_at: row.expires_at.map(Millis),
         last_used_at: row.last_used_at.map(Millis),
         revoked_at: row.revoked_at.map(Millis),
+        requests_per_s: row.requests_per_s.map(super::encode::small),
     })
 }

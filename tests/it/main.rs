@@ -20,6 +20,7 @@ mod metrics;
 mod modules;
 mod readme;
 mod reruns;
+mod roles;
 mod secrets;
 mod store;
 mod support;
