@@ -36,6 +36,7 @@ pub struct Config {
     pub supervisor: Supervisor,
     pub retention: Retention,
     pub metrics: Metrics,
+    pub alerts: Alerts,
     pub log: Log,
 }
 
@@ -264,6 +265,14 @@ pub struct Metrics {
     pub subscriptions_max: usize,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// The runtime publishes events of its own, such as `tripline.dead_letter.created`, while an
+    /// active subscription names their types. Default true: nobody pays for what nobody takes.
+    pub events: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Secrets {
@@ -313,6 +322,12 @@ impl Default for Server {
 impl Default for Storage {
     fn default() -> Self {
         Self { url: "sqlite://data/tripline.db".into(), data: "data".into() }
+    }
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { events: true }
     }
 }
 

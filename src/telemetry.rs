@@ -100,6 +100,9 @@ fn describe() {
         "Runs that went again for a conflict over keys"
     );
     describe_counter!("tripline_actor_restarts_total", "Restarts of actors and lanes");
+    describe_gauge!("tripline_intake_open", "1 while the journal takes events, 0 while it cannot");
+    intake(true);
+    describe_counter!("tripline_trace_spans_total", "Spans that were exported or dropped");
     // A series that begins with its first crash hides that crash from `rate()`.
     actor_restarts("subscription").increment(0);
 }
@@ -182,6 +185,11 @@ pub(crate) fn subscription_ended(subscription: SubscriptionId) {
     if labels.named.remove(&subscription) {
         labels.ended.insert(subscription);
     }
+}
+
+/// Whether the journal takes events now.
+pub(crate) fn intake(is_open: bool) {
+    metrics::gauge!("tripline_intake_open").set(f64::from(u8::from(is_open)));
 }
 
 /// A delivery came to an inbound webhook. Only hooks that are defined are counted.

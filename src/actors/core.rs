@@ -51,6 +51,8 @@ pub(crate) struct Core {
     /// The definitions in force at `routed`.
     pub(crate) index: RefCell<Index<SubscriptionId>>,
     scratch: RefCell<Scratch>,
+    /// Active subscriptions that name the runtime's own event types.
+    alert_takers: RefCell<FxHashSet<SubscriptionId>>,
     /// Rows that were handed to a subscription, until a commit says what became of them.
     pub(crate) rows_out: RefCell<FxHashSet<DeliveryId>>,
     /// Events that nobody took, since the start.
@@ -122,6 +124,7 @@ impl Core {
             busy: RefCell::default(),
             index: RefCell::new(Index::default()),
             scratch: RefCell::default(),
+            alert_takers: RefCell::default(),
             rows_out: RefCell::default(),
             unmatched: RefCell::default(),
             runs: Cell::new(last_run),
@@ -219,6 +222,15 @@ impl Core {
         let mut matches = Vec::new();
         self.matches(event, &mut matches);
         u32::try_from(matches.len().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Notes whether a subscription takes alert events; they are published while one does.
+    pub(crate) fn takes_alerts(&self, id: SubscriptionId, takes: bool) {
+        let mut takers = self.alert_takers.borrow_mut();
+        let changed = if takes { takers.insert(id) } else { takers.remove(&id) };
+        if changed {
+            self.journal.set_alerts(self.config.alerts.events && !takers.is_empty());
+        }
     }
 
     /// Makes sure the sweep looks at the subscription.

@@ -1,18 +1,27 @@
 //! Dead letters: where a delivery rests once its attempts are spent.
 //!
-//! Receives `Told` (journal: dying rows), `Nudge` (a bulk operation was created). Sends `Admit`
-//! to the scheduler for replays. State: none that matters. Dying rows, letters and bulk operations
-//! are rows, so a restart loses nothing and starts where this left off.
+//! Receives `Told` (journal: dying rows), `Nudge` (a bulk operation was created), `CloseWindow` (the
+//! server stops). Sends `Admit` to the scheduler for replays, and `Announce` for alert events. State:
+//! how many letters were announced and only counted within the minute (`domain::storm`), at most one
+//! entry a subscription; a crash forgets the count. Dying rows, letters, bulk operations and alerts
+//! on their way are rows, so a restart loses nothing and starts where this left off.
 
 use std::{rc::Rc, time::Duration};
 
 use actix::prelude::*;
 use tracing::warn;
 
-use super::{core::Core, journal::Told, scheduler::Admit};
+use super::{
+    core::Core,
+    journal::Told,
+    scheduler::{Admit, Announce},
+};
 use crate::{
-    domain::Millis,
-    store::{BulkAction, BulkOperation, BulkState, journal::RowStatus},
+    domain::{Millis, ScheduledId, alert, storm::Budget},
+    store::{
+        Announcer, BulkAction, BulkOperation, BulkState, Error,
+        journal::{DeliveryRow, RowStatus, Scheduled},
+    },
 };
 
 /// Dying rows that become letters in one transaction.
@@ -21,14 +30,32 @@ const SLICE: u64 = 256;
 /// journal pass.
 const BULK_SLICE: u64 = 100;
 
+/// How long letters are counted together; see `domain::storm`.
+const WINDOW: Duration = Duration::from_secs(60);
+
 /// A bulk operation waits.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Nudge;
 
+/// Letters that were only counted are told of now. Answered once that is on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseWindow;
+
+/// The ways to the scheduler.
+#[derive(Clone)]
+pub(crate) struct Scheduling {
+    pub(crate) admit: Recipient<Admit>,
+    pub(crate) announce: Recipient<Announce>,
+}
+
 pub(crate) struct DeadLetterActor {
     core: Rc<Core>,
-    scheduler: Recipient<Admit>,
+    scheduler: Scheduling,
+    /// What of this window is spent, and when it began.
+    budget: Budget,
+    window: Option<Millis>,
     /// A slice is being recorded; what dies meanwhile is found by the next one.
     recording: bool,
     again: bool,
@@ -37,8 +64,16 @@ pub(crate) struct DeadLetterActor {
 }
 
 impl DeadLetterActor {
-    pub(crate) fn new(core: Rc<Core>, scheduler: Recipient<Admit>) -> Self {
-        Self { core, scheduler, recording: false, again: false, bulk: false }
+    pub(crate) fn new(core: Rc<Core>, scheduler: Scheduling) -> Self {
+        Self {
+            core,
+            scheduler,
+            budget: Budget::default(),
+            window: None,
+            recording: false,
+            again: false,
+            bulk: false,
+        }
     }
 
     /// Makes letters of all dying rows, a slice at a time.
@@ -48,18 +83,13 @@ impl DeadLetterActor {
             return;
         }
         self.recording = true;
-        let store = self.core.store.clone();
-        let record = async move {
-            let dying = store.deliveries().dying(SLICE).await?;
-            if !dying.is_empty() {
-                store.letters().record(&dying).await?;
-            }
-            Ok::<_, crate::store::Error>(dying.len() as u64 == SLICE)
-        };
+        let (core, budget) = (Rc::clone(&self.core), self.budget.clone());
+        let record = async move { record(&core, budget).await };
         ctx.spawn(record.into_actor(self).map(|recorded, actor, ctx| {
             actor.recording = false;
             match recorded {
-                Ok(more) => {
+                Ok(Recorded { more, spent, alerts }) => {
+                    actor.announced(&spent, alerts, ctx);
                     if std::mem::take(&mut actor.again) || more {
                         actor.record(ctx);
                     }
@@ -70,6 +100,19 @@ impl DeadLetterActor {
                 }
             }
         }));
+    }
+
+    fn announced(&mut self, spent: &Budget, alerts: Vec<Scheduled>, ctx: &mut Context<Self>) {
+        if !alerts.is_empty() {
+            // One message per slice.
+            self.scheduler.announce.do_send(Announce(alerts));
+        }
+        // While they were recorded the window may have been closed: what they spent counts anew.
+        self.budget.add(spent);
+        if self.window.is_none() && !self.budget.is_untouched() {
+            self.window = Some(Millis::now());
+            ctx.notify_later(CloseWindow, WINDOW);
+        }
     }
 
     /// Works on the oldest unfinished bulk operation, one slice, then looks again.
@@ -96,11 +139,51 @@ impl DeadLetterActor {
     }
 }
 
+/// One slice of dying rows that became letters.
+struct Recorded {
+    /// There may be more.
+    more: bool,
+    spent: Budget,
+    alerts: Vec<Scheduled>,
+}
+
+async fn record(core: &Core, budget: Budget) -> Result<Recorded, Error> {
+    let dying: Vec<DeliveryRow> = core.store.deliveries().dying(SLICE).await?;
+    let more = dying.len() as u64 == SLICE;
+    let (spent, max_hops) = (Budget::default(), core.config.limits.max_hops);
+    let mut announcer = Announcer { budget, spent, max_hops };
+    let letters = core.store.letters();
+    let alerts = if dying.is_empty() {
+        Vec::new()
+    } else if core.journal.alerts() {
+        letters.record_and_announce(&dying, &mut announcer).await?
+    } else {
+        letters.record(&dying).await?;
+        Vec::new()
+    };
+    Ok(Recorded { more, spent: announcer.spent, alerts })
+}
+
+/// The letters that were only counted since `from`, as events.
+async fn sums(core: &Core, budget: &Budget, from: Millis) -> Result<Vec<Scheduled>, Error> {
+    let (untold, now) = (budget.close(), Millis::now());
+    let ids: Vec<_> = untold.iter().filter_map(|(id, _)| *id).collect();
+    let names = core.store.subscriptions().names(&ids).await?;
+    let sum = |(of, count): (Option<_>, u64)| {
+        let id = ScheduledId::fresh();
+        let name = of.and_then(|id| names.get(&id)).map_or("", String::as_str);
+        let event = alert::suppressed(id, of.map(|id| (id, name)), count, from, now);
+        Scheduled::at_once(id, event, now)
+    };
+    let sums: Vec<Scheduled> = untold.into_iter().map(sum).collect();
+    if !sums.is_empty() {
+        core.store.scheduled().add(&sums).await?;
+    }
+    Ok(sums)
+}
+
 /// One slice of one operation. `Some`: look again after that long; `None`: nothing is left to do.
-async fn step(
-    core: &Core,
-    scheduler: &Recipient<Admit>,
-) -> Result<Option<Duration>, crate::store::Error> {
+async fn step(core: &Core, scheduler: &Scheduling) -> Result<Option<Duration>, Error> {
     let Some(operation) = core.store.bulk().unfinished().await?.into_iter().next() else {
         return Ok(None);
     };
@@ -108,7 +191,7 @@ async fn step(
     let slice = operation.rate.map_or(BULK_SLICE, |rate| u64::from(rate).clamp(1, BULK_SLICE));
     let done = slice_of(core, scheduler, &operation, slice).await?;
     if done == 0 {
-        core.store.bulk().finish(operation.id, BulkState::Done, Millis::now()).await?;
+        finish(core, scheduler, &operation).await?;
         return Ok(Some(Duration::ZERO));
     }
     core.store.bulk().progress(operation.id, done).await?;
@@ -118,14 +201,32 @@ async fn step(
     Ok(Some(pace.saturating_sub(started.elapsed())))
 }
 
+async fn finish(core: &Core, scheduler: &Scheduling, done: &BulkOperation) -> Result<(), Error> {
+    let (now, id) = (Millis::now(), ScheduledId::fresh());
+    let alert = core.journal.alerts().then(|| {
+        let action = done.action.as_str();
+        let event =
+            alert::bulk_finished(done.id, action, done.total, done.done, done.created_at, now);
+        Scheduled::at_once(id, event, now)
+    });
+    let bulk = core.store.bulk();
+    if bulk.finish(done.id, BulkState::Done, now, alert.as_ref()).await?
+        && let Some(alert) = alert
+    {
+        // One message per operation.
+        scheduler.announce.do_send(Announce(vec![alert]));
+    }
+    Ok(())
+}
+
 /// How many letters were taken. Letters that died after the operation began are not among them, so
 /// none is taken twice.
 async fn slice_of(
     core: &Core,
-    scheduler: &Recipient<Admit>,
+    scheduler: &Scheduling,
     operation: &BulkOperation,
     limit: u64,
-) -> Result<u64, crate::store::Error> {
+) -> Result<u64, Error> {
     let letters = core.store.letters();
     let ids =
         letters.matching(operation.action, &operation.filter, operation.created_at, limit).await?;
@@ -136,7 +237,7 @@ async fn slice_of(
         BulkAction::Replay { pinned_original } => {
             let rows = letters.start_replays(&ids, pinned_original, operation.id).await?;
             // One message per slice.
-            scheduler.do_send(Admit(rows));
+            scheduler.admit.do_send(Admit(rows));
         }
         BulkAction::Discard => letters.discard_many(&ids, operation.id).await?,
         BulkAction::Restore => letters.restore_many(&ids).await?,
@@ -160,6 +261,27 @@ impl Handler<Told> for DeadLetterActor {
         if committed.rows.iter().any(|row| row.status == RowStatus::Dying) {
             self.record(ctx);
         }
+    }
+}
+
+impl Handler<CloseWindow> for DeadLetterActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: CloseWindow, _: &mut Context<Self>) -> Self::Result {
+        let (core, spent) = (Rc::clone(&self.core), std::mem::take(&mut self.budget));
+        let Some(from) = self.window.take() else { return Box::pin(actix::fut::ready(())) };
+        let close = async move { (sums(&core, &spent, from).await, spent) };
+        Box::pin(close.into_actor(self).map(move |(sums, spent), actor, ctx| match sums {
+            Ok(sums) if sums.is_empty() => {}
+            // One message per window.
+            Ok(sums) => actor.scheduler.announce.do_send(Announce(sums)),
+            Err(error) => {
+                warn!(%error, "the sum of dead letters cannot be written yet");
+                actor.budget.add(&spent);
+                actor.window = Some(from);
+                ctx.notify_later(CloseWindow, Duration::from_millis(500));
+            }
+        }))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     supervisor::{self, Crashed},
 };
 use crate::{
-    domain::{Event, Seq, SubscriptionId},
+    domain::{Event, Seq, SubscriptionId, event::is_reserved},
     store::journal::SubscriptionChange,
 };
 
@@ -76,7 +76,8 @@ impl RouterActor {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.core.matches(event, &mut matches);
-        if matches.is_empty() {
+        // An alert that nobody takes any more is no loss of the application's.
+        if matches.is_empty() && !is_reserved(&event.envelope.event_type) {
             self.unmatched.increment(1);
             self.core.unmatched.borrow_mut().add(&event.envelope.event_type);
         }

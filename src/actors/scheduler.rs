@@ -1,7 +1,7 @@
 //! The scheduler: what waits for its time. Retries, replays, suspects, delayed emits.
 //!
-//! Receives `Told` (journal: rows that were written), `Admit` (replays), `Release` (a
-//! subscription runs again). Sends `Due` to subscriptions and due emits to the journal.
+//! Receives `Told` (journal: rows that were written), `Admit` (replays), `Announce` (alerts),
+//! `Release` (a subscription runs again). Sends `Due` to subscriptions and due emits to the journal.
 //!
 //! State: the rows that are due soonest, at most [`HELD_MAX`]; the others stay in the store and are
 //! read when these run out. Everything here is rebuilt from the store at start.
@@ -43,6 +43,11 @@ const NAP_MAX: Duration = Duration::from_secs(1);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Admit(pub(crate) Vec<DeliveryRow>);
+
+/// Alerts were written outside the journal: they enter the log as soon as it gets to them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Announce(pub(crate) Vec<Scheduled>);
 
 /// The subscription runs (again): its rows may be handed over.
 #[derive(Message)]
@@ -500,6 +505,20 @@ impl Handler<Admit> for SchedulerActor {
                 slot.rows_waiting.set(slot.rows_waiting.get() + 1);
             }
             self.admit(row);
+        }
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Announce> for SchedulerActor {
+    type Result = ();
+
+    /// They are held whatever else is: they are few (`domain::storm`) and due now. One that a read of
+    /// the store brings again finds its id in the log.
+    fn handle(&mut self, Announce(alerts): Announce, ctx: &mut Context<Self>) {
+        for alert in alerts {
+            self.emits_due.push(Reverse((alert.due_at, alert.id)));
+            self.emits.insert(alert.id, alert);
         }
         self.turn(ctx);
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Definition, DeliveryId, Event, Millis, ScriptId, Seq, Subscription, SubscriptionId,
+        Definition, DeliveryId, Event, Millis, ScriptId, Seq, Subscription, SubscriptionId, alert,
         restart::{RestartHistory, Verdict},
     },
     filter::Filter,
@@ -102,6 +102,7 @@ pub(crate) fn launch(
 pub(crate) fn index(core: &Core, id: SubscriptionId, definition: &Definition) {
     let mut index = core.index.borrow_mut();
     index.remove(id);
+    core.takes_alerts(id, definition.is_active && definition.event_type.is_of_runtime());
     if !definition.is_active {
         return;
     }
@@ -169,6 +170,7 @@ pub(crate) fn apply(core: &Rc<Core>, supervisor: &Recipient<Crashed>, change: Su
         }
         SubscriptionChange::Delete { id, .. } => {
             core.index.borrow_mut().remove(id);
+            core.takes_alerts(id, false);
             if let Some(slot) = core.slot(id) {
                 slot.retired.set(true);
                 slot.live.set(false);
@@ -192,7 +194,9 @@ pub(crate) fn suspend(core: &Rc<Core>, slot: &Rc<Slot>, reason: String) {
         return;
     }
     *slot.suspended.borrow_mut() = Some(reason.clone());
-    core.journal.suspend(slot.id, slot.paused.get(), reason);
+    let alert =
+        core.journal.alerts().then(|| alert::suspended(slot.id, &slot.name.borrow(), &reason));
+    core.journal.suspend(slot.id, slot.paused.get(), reason, alert);
     hold_back(core, slot);
 }
 

@@ -23,6 +23,7 @@ use crate::{
     actors::journal::Incoming,
     domain::{
         Millis, Span,
+        event::is_reserved,
         hook::{self, HMAC_HEADER, Hook, KEYS_MAX, Preset, TOLERANCE, Template},
     },
     runtime::{HookTally, OpenHook},
@@ -286,6 +287,10 @@ fn check(runtime: &Runtime, hook: &Hook) -> Result<(), ApiError> {
     }
     if let Some(name) = hook.secrets.iter().find(|name| !runtime.secrets().has(name)) {
         return Err(ApiError::field("secrets", format!("secrets that there are, not {name}")));
+    }
+    if is_reserved(hook.event_type.as_str()) {
+        let expected = "a type that does not begin with tripline: those are the runtime's own";
+        return Err(ApiError::field("event_type", expected));
     }
     let is_header = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if !(1..=64).contains(&hook.header.len()) || !hook.header.chars().all(is_header) {

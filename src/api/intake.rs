@@ -24,7 +24,9 @@ use crate::{
     actors::journal::Incoming,
     config::Limits,
     domain::{
-        DataEncoding, Envelope, Lineage, Millis, NewEvent, event::TYPE_BYTES_MAX, json::check_text,
+        DataEncoding, Envelope, Lineage, Millis, NewEvent,
+        event::{TYPE_BYTES_MAX, is_reserved},
+        json::check_text,
     },
     store::journal::EventKey,
 };
@@ -62,6 +64,10 @@ pub(super) fn parse(
             return Err(ApiError::new(Code::UnsupportedMediaType, detail));
         }
     };
+    for (index, event) in events.iter().enumerate() {
+        published_type(&event.envelope.event_type)
+            .map_err(|error| if events.len() > 1 { error.at_item(index) } else { error })?;
+    }
     if let Some(key) = header(headers, "idempotency-key")? {
         if key.is_empty() || key.len() > 255 {
             return Err(ApiError::field("Idempotency-Key", "1 to 255 bytes"));
@@ -339,8 +345,20 @@ pub(super) fn attribute(name: &str, value: Cow<'_, str>) -> Result<Arc<str>, Api
     Ok(value.into())
 }
 
+/// A type made from what somebody sent.
 pub(super) fn checked_type(value: String) -> Result<Arc<str>, ApiError> {
-    event_type(Some(value.into()))
+    let value = event_type(Some(value.into()))?;
+    published_type(&value)?;
+    Ok(value)
+}
+
+/// Nobody but the runtime publishes events of the runtime.
+fn published_type(event_type: &str) -> Result<(), ApiError> {
+    if is_reserved(event_type) {
+        let expected = "a type that does not begin with tripline: those are the runtime's own";
+        return Err(ApiError::field("type", expected));
+    }
+    Ok(())
 }
 
 fn event_type(value: Option<Cow<'_, str>>) -> Result<Arc<str>, ApiError> {

@@ -150,12 +150,21 @@ impl TypePattern {
         !self.0.contains('*')
     }
 
+    /// Events of the runtime itself are taken only by a pattern that names them: one that takes
+    /// everything was meant for the application's.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {
         if self.is_exact() {
             return *self.0 == *event_type;
         }
-        matches_segments(&self.0, event_type)
+        (self.is_of_runtime() || !is_reserved(event_type)) && matches_segments(&self.0, event_type)
+    }
+
+    /// True when its first segment is the literal `tripline`: it is about [reserved](is_reserved)
+    /// types.
+    #[must_use]
+    pub fn is_of_runtime(&self) -> bool {
+        is_reserved(&self.0)
     }
 
     /// True when the pattern does not take the event type but differs in one segment only, or in
@@ -178,6 +187,13 @@ impl TypePattern {
         }
         different == 0 || (different == 1 && same > 0)
     }
+}
+
+/// True for `tripline` and everything under it: the types of the runtime's own events
+/// (`domain::alert`). Nobody else publishes them.
+#[must_use]
+pub fn is_reserved(event_type: &str) -> bool {
+    event_type.strip_prefix("tripline").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Greedy matching with one remembered `**`, as in globs: linear in the product at the worst,
@@ -292,6 +308,21 @@ mod tests {
         check("a.**.*", "a", false);
         check("a.**.*", "a.b", true);
         check("**.**", "a", true);
+    }
+
+    #[test]
+    fn events_of_the_runtime_are_taken_by_name_only() {
+        let created = "tripline.dead_letter.created";
+        for pattern in ["**", "*.*.*", "*.dead_letter.*", "**.created", "**.tripline.**"] {
+            check(pattern, created, false);
+        }
+        for pattern in ["tripline.**", "tripline.*.created", "tripline.dead_letter.*", created] {
+            check(pattern, created, true);
+        }
+        check("**", "tripline", false);
+        check("tripline.**", "tripline", true);
+        check("**", "tripliner.created", true);
+        check("**", "my.tripline.created", true);
     }
 
     #[test]

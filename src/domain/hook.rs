@@ -244,6 +244,11 @@ enum Part<'a> {
 }
 
 impl Template {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub fn parse(text: &str) -> Result<Self, NoTemplate> {
         if text.is_empty() || text.len() > TYPE_BYTES_MAX {
             return Err(NoTemplate::Length);

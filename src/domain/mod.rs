@@ -3,6 +3,7 @@
 //! No I/O, no clock, no actor. Everything else in the crate speaks in these types.
 
 pub mod access;
+pub mod alert;
 pub mod block;
 pub mod event;
 pub mod hook;
@@ -17,6 +18,7 @@ pub mod retry;
 pub mod script;
 pub mod secret;
 pub mod settle;
+pub mod storm;
 pub mod subscription;
 pub mod time;
 pub mod window;

@@ -78,7 +78,7 @@ impl DeadLetters {
         if let Some(operation) = self.0.store().bulk().get(id).await?
             && operation.state == BulkState::Running
         {
-            self.0.store().bulk().finish(id, BulkState::Aborted, Millis::now()).await?;
+            self.0.store().bulk().finish(id, BulkState::Aborted, Millis::now(), None).await?;
         }
         self.0.store().bulk().get(id).await
     }

@@ -61,12 +61,13 @@ pub use crate::host::{NoHost, SecretInfo, Source, Unreadable, VaultError};
 use crate::{
     actors::{
         core::{Core, Faults},
+        dead_letter::CloseWindow,
         journal::{Incoming, Intake, Journal},
         live_feed::LiveFeed,
         supervisor::{Call, SupervisorActor},
     },
     config::{Config, Loaded},
-    domain::NewEvent,
+    domain::{NewEvent, event::is_reserved},
     host::Vault,
     sandbox::Walls,
     store::{Store, journal::EventKey},
@@ -171,6 +172,12 @@ impl Runtime {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<crate::actors::journal::Accepted>, crate::actors::journal::PublishError> {
+        if let Some(event) = events.iter().find(|event| is_reserved(&event.envelope.event_type)) {
+            let event_type = &event.envelope.event_type;
+            return Err(crate::actors::journal::PublishError::Refused(format!(
+                "`{event_type}` begins with tripline: such types are the runtime's own"
+            )));
+        }
         let items =
             events.into_iter().map(|event| Incoming { key: EventKey::of(&event), event }).collect();
         self.0.journal.publish(items).await
@@ -239,6 +246,8 @@ impl Runtime {
                 Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+        // A core that is gone counts no letters.
+        let _ = self.0.addresses.dead_letters.send(CloseWindow).await;
         self.0.journal.stop();
         let writer = self.0.writer.lock().ok().and_then(|mut writer| writer.take());
         if let Some(writer) = writer {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     actors::{
         core::Core,
-        dead_letter::DeadLetterActor,
+        dead_letter::{DeadLetterActor, Scheduling},
         journal::{Journal, JournalActor, Told},
         keys::KeysActor,
         live_feed::{LiveFeed, LiveFeedActor},
@@ -285,7 +285,11 @@ impl Parts {
             move |_| RouterActor::new(core, crashed, recovery)
         });
         let dead_letters = {
-            let (core, scheduler) = (Rc::clone(&core), scheduler.clone().recipient());
+            let core = Rc::clone(&core);
+            let scheduler = Scheduling {
+                admit: scheduler.clone().recipient(),
+                announce: scheduler.clone().recipient(),
+            };
             DeadLetterActor::create(|_| DeadLetterActor::new(core, scheduler))
         };
         let keeper = KeysActor::new(Rc::clone(&core)).start();

@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         Definition, Kind, Millis, Ordering, Seq, Subscription, SubscriptionId, SubscriptionState,
-        block::Outcome, recent::RecentRuns,
+        alert, block::Outcome, recent::RecentRuns,
     },
     filter::{self, Filter, KeyPath, View},
     store, telemetry,
@@ -288,7 +288,14 @@ impl Subscriptions {
     pub async fn resume(&self, id: SubscriptionId) -> Result<Subscription, ChangeError> {
         let now = self.find(id).await?;
         let kind = ChangeKind::State { id, paused: false, suspended: None };
-        let resumed = self.commit(id, kind, &now.name).await?;
+        let alert = now
+            .suspended
+            .as_deref()
+            .filter(|_| self.0.journal().alerts())
+            .map(|reason| alert::resumed(id, &now.name, reason, now.revision));
+        self.0.journal().change_and_tell(kind, alert).await.map_err(ChangeError::from)?;
+        self.settled_in().await?;
+        let resumed = self.find(id).await?;
         // Its mailbox takes one message per resume.
         self.0.0.addresses.supervisor.do_send(Pardon(id));
         Ok(resumed)

@@ -56,6 +56,13 @@ impl Emit {
     pub fn check(&self, limits: &RunLimits) -> Result<(), Refusal> {
         let short = || self.event_type.chars().take(80).collect::<String>();
         match TypePattern::parse(&self.event_type) {
+            Ok(pattern) if pattern.is_of_runtime() => {
+                return Err(Refusal::Type(
+                    short(),
+                    "expected one that does not begin with tripline: those are the runtime's own"
+                        .into(),
+                ));
+            }
             Ok(pattern) if pattern.is_exact() => {}
             Ok(_) => return Err(Refusal::Type(short(), "expected a name, found a pattern".into())),
             Err(error) => return Err(Refusal::Type(short(), error.to_string())),

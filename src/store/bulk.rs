@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, LetterFilter, Store, encode};
+use super::{Error, LetterFilter, Store, encode, journal::Scheduled, scheduled};
 use crate::domain::{BulkId, Millis};
 
 /// See [`Store::bulk`].
@@ -112,17 +112,42 @@ impl Bulk<'_> {
         write.commit().await
     }
 
-    /// Ends an operation that is running; one that has ended stays as it ended.
-    pub async fn finish(&self, id: BulkId, state: BulkState, at: Millis) -> Result<(), Error> {
+    /// Ends an operation that is running; one that has ended stays as it ended. `alert` is written
+    /// with it, on its way into the log; false: it had ended before, and nothing was written.
+    pub async fn finish(
+        &self,
+        id: BulkId,
+        state: BulkState,
+        at: Millis,
+        alert: Option<&Scheduled>,
+    ) -> Result<bool, Error> {
         let write = self.0.write().await?;
-        Entity::update_many()
+        let ended = Entity::update_many()
             .col_expr(Column::State, Expr::val(state.as_str()))
             .col_expr(Column::FinishedAt, Expr::val(at.0))
             .filter(Column::Id.eq(id.0))
             .filter(Column::State.eq(BulkState::Running.as_str()))
             .exec(&*write)
-            .await?;
-        write.commit().await
+            .await?
+            .rows_affected
+            > 0;
+        if ended {
+            scheduled::add(&write, alert.map_or(&[], std::slice::from_ref)).await?;
+        }
+        write.commit().await?;
+        Ok(ended)
+    }
+}
+
+impl BulkAction {
+    /// `replay`, `discard`, `restore`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay { .. } => "replay",
+            Self::Discard => "discard",
+            Self::Restore => "restore",
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl Events<'_> {
             if pattern.is_exact() {
                 query = query.filter(Column::Type.eq(pattern.as_str()));
             } else {
-                let types = self.0.types_like(pattern, "events", "type").await?;
+                let types = self.0.types_like(Some(pattern), "events", "type").await?;
                 query = query.filter(Column::Type.is_in(types));
             }
         }
@@ -239,8 +239,7 @@ impl Events<'_> {
 
     /// Every event type that is stored, in order.
     pub async fn types(&self) -> Result<Vec<String>, Error> {
-        let all = TypePattern::parse("**").expect("a pattern");
-        self.0.types_like(&all, "events", "type").await
+        self.0.types_like(None, "events", "type").await
     }
 
     /// Events whose stored checksum is not that of their content, from `after` on, among at most

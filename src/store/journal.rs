@@ -186,13 +186,21 @@ pub enum RowStatus {
     Suspect,
 }
 
-/// A delayed emit.
+/// A delayed emit, or an alert on its way into the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheduled {
     pub id: ScheduledId,
     pub due_at: Millis,
     pub created_at: Millis,
     pub event: NewEvent,
+}
+
+impl Scheduled {
+    /// An event that enters the log as soon as the journal gets to it.
+    #[must_use]
+    pub fn at_once(id: ScheduledId, event: NewEvent, now: Millis) -> Self {
+        Self { id, due_at: now, created_at: now, event }
+    }
 }
 
 /// A change of a subscription; takes effect after the events that precede it in the journal.

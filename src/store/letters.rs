@@ -17,6 +17,8 @@ use crate::domain::{
 mod record;
 mod replay;
 
+pub use self::record::Announcer;
+
 /// See [`Store::letters`].
 pub struct Letters<'a>(pub(super) &'a Store);
 
@@ -311,7 +313,8 @@ impl Letters<'_> {
         if let Some(event_type) = &filter.event_type {
             query = match TypePattern::parse(event_type) {
                 Ok(pattern) if !pattern.is_exact() => {
-                    let types = self.0.types_like(&pattern, "dead_letters", "event_type").await?;
+                    let types =
+                        self.0.types_like(Some(&pattern), "dead_letters", "event_type").await?;
                     query.filter(Column::EventType.is_in(types))
                 }
                 // What is no pattern matches nothing, as an exact type would not.

@@ -47,7 +47,7 @@ pub use self::{
     gate::{Gate, Write},
     hooks::Hooks,
     kv::{Kv, KvItem},
-    letters::{DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
+    letters::{Announcer, DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
     outcomes::Outcomes,
     private::{create_private, replace_private},
     recordings::Recordings,
@@ -176,13 +176,14 @@ impl Store {
         self.gate.begin(&self.connection).await
     }
 
-    /// The distinct values of an indexed column of event types that the pattern takes, in order.
+    /// The distinct values of an indexed column of event types that the pattern takes, in order;
+    /// without one all.
     ///
     /// Hops from value to value along the index, so its cost follows the number of types. Patterns
     /// are matched here, for neither database knows what a segment is.
     async fn types_like(
         &self,
-        pattern: &TypePattern,
+        pattern: Option<&TypePattern>,
         table: &'static str,
         column: &'static str,
     ) -> Result<Vec<String>, Error> {
@@ -195,7 +196,7 @@ impl Store {
         let rows = self.connection.query_all_raw(statement).await?;
         let names = rows.iter().map(|row| row.try_get_by_index::<String>(0));
         let mut names = names.collect::<Result<Vec<_>, _>>()?;
-        names.retain(|name| pattern.matches(name));
+        names.retain(|name| pattern.is_none_or(|pattern| pattern.matches(name)));
         Ok(names)
     }
 }

@@ -31,6 +31,7 @@ async fn fail_and_heal(fault: Fault, status: u16, code: &str) {
     server.start().await;
     let mut rt = TestRuntime::of(server);
     rt.subscription("all").on("test.*").add().await;
+    rt.subscription("watch").on("tripline.intake.*").add().await;
     let before = rt.publish("test.before", json!({})).await;
     assert_eq!(rt.delivery("all").await.status, "succeeded");
 
@@ -66,6 +67,11 @@ async fn fail_and_heal(fault: Fault, status: u16, code: &str) {
     .unwrap();
     let uid = healed["ids"][0].as_str().unwrap().to_owned();
     assert_eq!(rt.delivery_of(&uid, "all").await.status, "succeeded");
+    // Whoever watches is told of it as soon as anything can be written again.
+    let told = rt.events("tripline.intake.opened", 1).await.remove(0);
+    let reason = if code == "disk_full" { "disk_full" } else { "store_failed" };
+    assert_eq!(told["data"]["reason"], reason, "{told:#}");
+    assert!(told["data"]["closed_at"].as_str() <= told["data"]["opened_at"].as_str());
     // What was acknowledged is there after a crash, once.
     rt.crash().await;
     let found = rt.all("/api/v1/events?type=test.lost").await;

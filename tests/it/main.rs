@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that unwraps nothing useful fails, as it should
 
+mod alerts;
 mod api;
 mod crashes;
 mod dashboard;

@@ -203,7 +203,11 @@ async fn a_token_with_a_limit_is_held_to_it_and_others_are_not() {
         }
     }
     assert!(refused.len() >= 10, "{} of 30 were refused", refused.len());
-    assert!(refused.iter().all(|answer| answer.status == 429 && answer.body["code"] == "too_many_requests"));
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.status == 429 && answer.body["code"] == "too_many_requests")
+    );
     rt.get("/api/v1/stats").await;
     let wrong = json!({ "name": "x", "role": "viewer", "requests_per_s": 0 });
     assert_eq!(rt.request(Method::POST, "/api/v1/tokens", Some(&wrong)).await.status, 422);

@@ -39,3 +39,29 @@ async fn alerts_and_dashboard_name_metrics_that_there_are() {
         assert!(missing.is_empty(), "{file} names {missing:?}, which /metrics has not");
     }
 }
+
+/// GitHub's anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_alert_says_what_it_means_and_leads_to_its_runbook() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let operations = fs::read_to_string(docs.join("operations.md")).expect("a file of the docs");
+    let sections: BTreeSet<String> =
+        operations.lines().filter_map(|line| line.strip_prefix("### ")).map(anchor).collect();
+    let rules = fs::read_to_string(docs.join("alerts.yml")).expect("a file of the docs");
+    let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() > 8, "{} alerts", alerts.len());
+    for alert in alerts {
+        for field in ["expr: ", "severity: ", "summary: \"", "description: \""] {
+            assert!(alert.contains(field), "no {field:?} in {alert}");
+        }
+        let runbook =
+            alert.split("docs/operations.md#").nth(1).and_then(|rest| rest.split('"').next());
+        let runbook = runbook.unwrap_or_else(|| panic!("no runbook in {alert}"));
+        assert!(sections.contains(runbook), "operations.md has no section {runbook:?}");
+    }
+}

@@ -72,6 +72,8 @@ pub(super) fn keys(requests: &[Request]) -> Vec<EventKey> {
                 keys.extend(settlement.emits.iter().filter_map(|emit| emit.key));
             }
             Request::Due(scheduled) => keys.extend(EventKey::of(&scheduled.event)),
+            Request::Change(change) => keys.extend(change.alert.as_ref().and_then(EventKey::of)),
+            Request::Alert(event) => keys.extend(EventKey::of(event)),
             _ => {}
         }
     }
@@ -129,7 +131,13 @@ pub(super) fn assemble(
                 }
             }
             Request::Cursor { subscription, to } => builder.cursor(*subscription, *to),
-            Request::Change(change) => builder.change(&change.kind, now),
+            Request::Change(change) => {
+                builder.change(&change.kind, now);
+                if let Some(alert) = &change.alert {
+                    builder.emit(alert, EventKey::of(alert));
+                }
+            }
+            Request::Alert(event) => _ = builder.emit(event, EventKey::of(event)),
             Request::Due(scheduled) => {
                 let key = EventKey::of(&scheduled.event);
                 builder.emit(&scheduled.event, key);

@@ -32,7 +32,7 @@ use self::{
     writer::{Instruments, Writer},
 };
 use crate::{
-    domain::{ScheduledId, Seq, SubscriptionId, settle::Watermark},
+    domain::{NewEvent, ScheduledId, Seq, SubscriptionId, settle::Watermark},
     store::journal::{JournalState, JournalStore},
 };
 
@@ -45,6 +45,8 @@ pub struct Journal {
     backlog_max: u64,
     /// Events that running subscriptions have not settled; kept by the router.
     backlog: Arc<std::sync::atomic::AtomicU64>,
+    /// Somebody takes alert events; kept by the supervisor.
+    alerts: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Journal {
@@ -55,6 +57,7 @@ impl Journal {
             position: Arc::new(Position::default()),
             backlog_max,
             backlog: Arc::default(),
+            alerts: Arc::default(),
         }
     }
 
@@ -79,6 +82,9 @@ impl Journal {
             recovering: (state.unclean_stops > 0).then_some(state.seq),
             state,
             dedup,
+            alerts: Arc::clone(&self.alerts),
+            outage: None,
+            outage_told: None,
             told,
             instruments: Instruments::new(),
         };
@@ -103,8 +109,17 @@ impl Journal {
 
     /// Changes a subscription; returns the first seq that meets the new state of things.
     pub(crate) async fn change(&self, kind: ChangeKind) -> Result<Seq, WriteError> {
+        self.change_and_tell(kind, None).await
+    }
+
+    /// The same; `alert` enters the log in the same commit.
+    pub(crate) async fn change_and_tell(
+        &self,
+        kind: ChangeKind,
+        alert: Option<NewEvent>,
+    ) -> Result<Seq, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Request::Change(Change { kind, reply }));
+        self.submit(Request::Change(Change { kind, alert, reply }));
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -137,11 +152,18 @@ impl Journal {
         answer.await.is_ok()
     }
 
-    /// Suspends a subscription without waiting for the commit: for actors.
-    pub(crate) fn suspend(&self, id: SubscriptionId, paused: bool, reason: String) {
+    /// Suspends a subscription without waiting for the commit: for actors. `alert` enters the log in
+    /// the same commit.
+    pub(crate) fn suspend(
+        &self,
+        id: SubscriptionId,
+        paused: bool,
+        reason: String,
+        alert: Option<NewEvent>,
+    ) {
         let (reply, _) = oneshot::channel();
         let kind = ChangeKind::State { id, paused, suspended: Some(reason) };
-        self.submit(Request::Change(Change { kind, reply }));
+        self.submit(Request::Change(Change { kind, alert, reply }));
     }
 
     /// Queues a request. Once the journal has stopped it is dropped: the store still has what
@@ -183,6 +205,15 @@ impl Journal {
     #[must_use]
     pub fn backlog(&self) -> u64 {
         self.backlog.load(Relaxed)
+    }
+
+    /// Whether the runtime publishes events of its own now: an active subscription names them.
+    pub(crate) fn alerts(&self) -> bool {
+        self.alerts.load(Relaxed)
+    }
+
+    pub(crate) fn set_alerts(&self, wanted: bool) {
+        self.alerts.store(wanted, Relaxed);
     }
 
     pub(crate) fn set_backlog(&self, events: u64) {

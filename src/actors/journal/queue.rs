@@ -77,6 +77,7 @@ impl Queue {
     pub(super) fn set_intake(&self, intake: Intake) {
         let mut inbox = self.inbox();
         if !matches!(inbox.intake, Intake::Stopped(_)) {
+            crate::telemetry::intake(intake == Intake::Open);
             inbox.intake = intake;
         }
     }

@@ -32,8 +32,10 @@ pub(crate) enum Request {
         to: Option<Seq>,
     },
     Change(Change),
-    /// A delayed emit is due: its event enters the log, its row goes.
+    /// A delayed emit or an alert is due: its event enters the log, its row goes.
     Due(Scheduled),
+    /// The journal tells of itself.
+    Alert(Box<NewEvent>),
     /// Keys that change without a run: an operator's hand, or those that expired.
     Keys(KeyChanges),
     /// An operator cancels a delayed emit.
@@ -250,6 +252,8 @@ pub(crate) struct Cover {
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) kind: ChangeKind,
+    /// Announces it: enters the log in the same commit.
+    pub(crate) alert: Option<NewEvent>,
     pub(crate) reply: oneshot::Sender<Result<Seq, WriteError>>,
 }
 

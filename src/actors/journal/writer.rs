@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use super::{
     request::{KeyChanges, PublishError, Request, Told, WriteError},
 };
 use crate::{
-    domain::{Millis, Seq, block::Outcome, settle::Watermark},
+    domain::{Millis, Seq, alert, block::Outcome, settle::Watermark},
     store::journal::{CommitError, JournalState, JournalStore},
 };
 
@@ -34,6 +34,9 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Without work for so long, the writer tidies the store once.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Outages within so long are told of together.
+const OUTAGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Commits whose time of arrival is remembered.
 const ARRIVALS: usize = 4_096;
@@ -62,12 +65,25 @@ pub(super) struct Writer {
     pub(super) watermark: Watermark,
     /// How long the key of an event is known that is not stored any more; `None`: for ever.
     pub(super) dedup: Option<Duration>,
+    /// Somebody takes alert events.
+    pub(super) alerts: Arc<AtomicBool>,
+    /// The intake was closed, and nobody was told yet that it is open again.
+    pub(super) outage: Option<Outage>,
+    pub(super) outage_told: Option<Instant>,
     pub(super) told: Recipient<Told>,
     pub(super) instruments: Instruments,
     /// Of the latest commits: their last event, and when the first publish in them came.
     pub(super) arrivals: VecDeque<(Seq, Instant)>,
     /// Last event at the start, while what was unsettled then still is.
     pub(super) recovering: Option<Seq>,
+}
+
+/// A time, or several close together, in which the journal took no events.
+#[derive(Debug)]
+pub(super) struct Outage {
+    began: Millis,
+    intake: Intake,
+    times: u64,
 }
 
 pub(super) struct Instruments {
@@ -147,6 +163,7 @@ impl Writer {
             match self.attempt(&mut requests) {
                 Ok(assembled) => {
                     self.answer(requests, assembled);
+                    self.tell_of_outage();
                     return Ok(());
                 }
                 Err(Failure::Refused(reason)) if requests.len() == 1 => {
@@ -165,7 +182,7 @@ impl Writer {
                 }
                 Err(Failure::NotWritten(intake)) => {
                     requests = turn_publishers_away(requests, &intake);
-                    self.queue.set_intake(intake);
+                    self.close_intake(intake);
                     self.wait_for_store()?;
                     self.queue.set_intake(Intake::Open);
                     if requests.is_empty() {
@@ -235,7 +252,7 @@ impl Writer {
             CommitError::Unknown(reason) => {
                 error!(%reason, batch, "a commit failed; intake is closed and the store opened again");
                 let intake = Intake::Closed(format!("the store failed: {reason}"));
-                self.queue.set_intake(intake.clone());
+                self.close_intake(intake.clone());
                 loop {
                     match self.store.reopen() {
                         Ok(state) if state.epoch != self.state.epoch => {
@@ -265,6 +282,33 @@ impl Writer {
                     std::thread::sleep(RETRY);
                 }
             }
+        }
+    }
+
+    fn close_intake(&mut self, intake: Intake) {
+        let outage = self.outage.get_or_insert_with(|| Outage {
+            began: Millis::now(),
+            intake: intake.clone(),
+            times: 0,
+        });
+        outage.times += u64::from(self.queue.intake() == Intake::Open);
+        self.queue.set_intake(intake);
+    }
+
+    /// Events are taken again. A store that fails time and again is told of once a minute.
+    fn tell_of_outage(&mut self) {
+        let is_due = self.outage_told.is_none_or(|told| told.elapsed() >= OUTAGE_EVERY);
+        let Some(outage) = self.outage.take_if(|_| is_due) else { return };
+        let (code, detail) = match &outage.intake {
+            Intake::DiskFull => ("disk_full", "the disk of the store was full"),
+            Intake::Closed(reason) => ("store_failed", reason.as_str()),
+            Intake::Open | Intake::Stopped(_) => return,
+        };
+        if self.alerts.load(Relaxed) {
+            self.outage_told = Some(Instant::now());
+            let event =
+                alert::opened(code, detail, outage.began, Millis::now(), outage.times.max(1));
+            self.queue.submit(Request::Alert(Box::new(event)));
         }
     }
 

@@ -14,12 +14,45 @@ use uuid::Uuid;
 
 use super::{LetterStatus, Letters};
 use crate::{
-    domain::{ErrorKind, LetterId, Millis, RunError},
-    store::{Error, Write, encode, journal::DeliveryRow},
+    domain::{
+        ErrorKind, LetterId, Lineage, Millis, RunError, ScheduledId, ScriptId, alert::Died,
+        event::is_reserved, storm::Budget,
+    },
+    store::{
+        Error, Write, encode,
+        journal::{DeliveryRow, Scheduled},
+        scheduled,
+    },
 };
 
 /// Letters per statement: each has some twenty columns, and a statement 32,766 parameters.
 const SLICE: usize = 1_000;
+
+/// Which letters are announced as events.
+#[derive(Debug)]
+pub struct Announcer {
+    /// What of the current window was spent before.
+    pub budget: Budget,
+    /// What these letters spend.
+    pub spent: Budget,
+    /// `limits.max_hops`.
+    pub max_hops: u32,
+}
+
+impl Announcer {
+    /// A delivery of the runtime's own event that dies is not announced: what fails to handle alerts
+    /// would cause the next. Further down, the chain of what an alert caused ends as chains of emits
+    /// do.
+    fn takes(&mut self, row: &DeliveryRow, event: &EventFacts) -> bool {
+        let may_be_told = !is_reserved(&event.event_type) && event.lineage.hop < self.max_hops;
+        let takes = may_be_told && self.budget.has_room(row.subscription);
+        if may_be_told {
+            self.budget.note(row.subscription, takes);
+            self.spent.note(row.subscription, takes);
+        }
+        takes
+    }
+}
 
 impl Letters<'_> {
     /// Makes letters of dying rows and removes the rows, in one transaction. A row that replays a
@@ -29,36 +62,88 @@ impl Letters<'_> {
         let mut ids = Vec::with_capacity(rows.len());
         for rows in rows.chunks(SLICE) {
             let write = self.0.write().await?;
-            ids.extend(record(&write, rows).await?);
+            ids.extend(record(&write, rows, None).await?.0);
             write.commit().await?;
         }
         Ok(ids)
     }
+
+    /// The same for at most 1,000 rows, and in the same transaction the events that announce the
+    /// letters are written as rows of `scheduled`: the journal takes each into the log in one commit
+    /// with the end of its row. So no crash loses or doubles one, and none comes before its letter.
+    ///
+    /// On an error `announcer` has counted what was not written: take another one for the next try.
+    pub async fn record_and_announce(
+        &self,
+        rows: &[DeliveryRow],
+        announcer: &mut Announcer,
+    ) -> Result<Vec<Scheduled>, Error> {
+        let write = self.0.write().await?;
+        let (_, alerts) = record(&write, rows, Some(announcer)).await?;
+        scheduled::add(&write, &alerts).await?;
+        write.commit().await?;
+        Ok(alerts)
+    }
 }
 
-async fn record(write: &Write, rows: &[DeliveryRow]) -> Result<Vec<LetterId>, Error> {
+async fn record(
+    write: &Write,
+    rows: &[DeliveryRow],
+    mut announcer: Option<&mut Announcer>,
+) -> Result<(Vec<LetterId>, Vec<Scheduled>), Error> {
     let deliveries = rows.iter().map(|row| row.id.0);
     let known =
         Entity::find().filter(Column::Delivery.is_in(deliveries.clone())).all(&**write).await?;
     let known: HashMap<Uuid, Model> =
         known.into_iter().map(|letter| (letter.delivery, letter)).collect();
     let names = subscription_names(write, rows).await?;
-    let types = event_types(write, rows).await?;
+    let events = event_facts(write, rows).await?;
+    let unknown = EventFacts::default();
     let now = Millis::now();
 
     let (mut ids, mut fresh) = (Vec::with_capacity(rows.len()), Vec::new());
+    let mut alerts = Vec::new();
     for row in rows {
+        let event = events.get(&encode::int(row.seq.0)).unwrap_or(&unknown);
         let error = row.error.clone().unwrap_or_else(|| RunError {
             kind: ErrorKind::Exception,
             message: "the attempts were spent".into(),
             stack: None,
         });
         let fingerprint = fingerprint(&error);
+        // A subscription deleted meanwhile leaves its id for a name.
+        let (name, script) = names
+            .get(&row.subscription.0)
+            .cloned()
+            .unwrap_or_else(|| (row.subscription.to_string(), Uuid::nil()));
+        let mut announce = |letter: LetterId| {
+            if announcer.as_mut().is_some_and(|announcer| announcer.takes(row, event)) {
+                let died = Died {
+                    letter,
+                    subscription: row.subscription,
+                    subscription_name: &name,
+                    script: ScriptId(script),
+                    script_version: row.script_version,
+                    event: row.event,
+                    event_type: &event.event_type,
+                    lineage: &event.lineage,
+                    error_kind: error.kind,
+                    message: &error.message,
+                    fingerprint: &fingerprint,
+                    attempts: row.attempts,
+                    replays: row.replay,
+                    first_failed_at: row.first_failed_at.unwrap_or(now),
+                    died_at: now,
+                };
+                alerts.push(Scheduled::at_once(ScheduledId::fresh(), died.event(), now));
+            }
+        };
         if let Some(letter) = known.get(&row.id.0) {
             ids.push(LetterId(letter.id));
             if letter.replays < i64::from(row.replay)
                 || letter.status == LetterStatus::Replaying.as_str()
             {
+                announce(LetterId(letter.id));
                 let mut again = letter.clone().into_active_model();
                 again.status = Set(LetterStatus::Dead.as_str().into());
                 again.replays = Set(i64::from(row.replay));
@@ -76,11 +161,7 @@ async fn record(write: &Write, rows: &[DeliveryRow]) -> Result<Vec<LetterId>, Er
         }
         let id = LetterId::fresh();
         ids.push(id);
-        // A subscription deleted meanwhile leaves its id for a name.
-        let (name, script) = names
-            .get(&row.subscription.0)
-            .cloned()
-            .unwrap_or_else(|| (row.subscription.to_string(), Uuid::nil()));
+        announce(id);
         fresh.push(ActiveModel {
             id: Set(id.0),
             delivery: Set(row.id.0),
@@ -91,7 +172,7 @@ async fn record(write: &Write, rows: &[DeliveryRow]) -> Result<Vec<LetterId>, Er
             script_version: Set(i64::from(row.script_version)),
             event: Set(row.event.0),
             seq: Set(encode::int(row.seq.0)),
-            event_type: Set(types.get(&encode::int(row.seq.0)).cloned().unwrap_or_default()),
+            event_type: Set(event.event_type.clone()),
             error_kind: Set(error.kind.as_str().into()),
             error_message: Set(error.message),
             error_stack: Set(error.stack),
@@ -114,7 +195,7 @@ async fn record(write: &Write, rows: &[DeliveryRow]) -> Result<Vec<LetterId>, Er
         .filter(deliveries::Column::Id.is_in(deliveries))
         .exec(&**write)
         .await?;
-    Ok(ids)
+    Ok((ids, alerts))
 }
 
 /// Name and script of the rows' subscriptions.
@@ -136,16 +217,30 @@ async fn subscription_names(
     Ok(found.into_iter().map(|(id, name, script)| (id, (name, script))).collect())
 }
 
-async fn event_types(write: &Write, rows: &[DeliveryRow]) -> Result<HashMap<i64, String>, Error> {
+/// What a letter and its announcement say of the event.
+#[derive(Default)]
+struct EventFacts {
+    event_type: String,
+    lineage: Lineage,
+}
+
+async fn event_facts(
+    write: &Write,
+    rows: &[DeliveryRow],
+) -> Result<HashMap<i64, EventFacts>, Error> {
     use events::{Column, Entity};
-    let found: Vec<(i64, String)> = Entity::find()
+    let found: Vec<(i64, String, i64, i64)> = Entity::find()
         .select_only()
-        .columns([Column::Seq, Column::Type])
+        .columns([Column::Seq, Column::Type, Column::Hop, Column::Spread])
         .filter(Column::Seq.is_in(rows.iter().map(|row| encode::int(row.seq.0))))
         .into_tuple()
         .all(&**write)
         .await?;
-    Ok(found.into_iter().collect())
+    let facts = |(seq, event_type, hop, spread)| {
+        let (hop, spread) = (encode::small(hop), encode::unsigned(spread));
+        (seq, EventFacts { event_type, lineage: Lineage { cause: None, hop, spread } })
+    };
+    Ok(found.into_iter().map(facts).collect())
 }
 
 /// Groups errors that say the same: kind and first line, with numbers and quoted values left out.

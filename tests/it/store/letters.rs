@@ -327,8 +327,8 @@ fn a_bulk_operation_is_remembered(db: Db) {
     assert_eq!(db.wait(bulk.unfinished()).unwrap(), std::slice::from_ref(&operation));
     db.wait(bulk.progress(operation.id, 5)).unwrap();
     db.wait(bulk.progress(operation.id, 2)).unwrap();
-    db.wait(bulk.finish(operation.id, BulkState::Aborted, Millis(2_000))).unwrap();
-    db.wait(bulk.finish(operation.id, BulkState::Done, Millis(3_000))).unwrap();
+    db.wait(bulk.finish(operation.id, BulkState::Aborted, Millis(2_000), None)).unwrap();
+    db.wait(bulk.finish(operation.id, BulkState::Done, Millis(3_000), None)).unwrap();
     let ended = db.wait(bulk.get(operation.id)).unwrap().unwrap();
     assert_eq!((ended.done, ended.state), (7, BulkState::Aborted));
     assert_eq!(ended.finished_at, Some(Millis(2_000)));
