@@ -6,16 +6,19 @@
 
 use std::{
     collections::HashMap,
+    future::{Ready, ready},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use actix_web::{
-    FromRequest, HttpRequest,
+    FromRequest, HttpMessage as _, HttpRequest,
+    body::MessageBody,
     cookie::{Cookie, SameSite},
-    dev::Payload,
+    dev::{Payload, ServiceRequest, ServiceResponse},
     http::{Method, header},
+    middleware::Next,
     web::Data,
 };
 use base64::Engine as _;
@@ -93,6 +96,11 @@ impl Doors {
             })?;
         }
         Ok(doors)
+    }
+
+    /// Whether browsers reach the server over HTTPS.
+    pub(super) const fn is_https(&self) -> bool {
+        self.https
     }
 
     /// What happened lately.
@@ -305,6 +313,12 @@ impl Doors {
                 .check(token)
                 .ok_or_else(|| unauthorized("the token is wrong, expired or revoked"));
         }
+        self.session(request).await
+    }
+
+    /// The caller that the session in the cookie stands for.
+    async fn session(&self, request: &HttpRequest) -> Result<Caller, ApiError> {
+        let unauthorized = |detail: &str| ApiError::new(Code::Unauthorized, detail);
         let Some(cookie) = request.cookie(self.cookie_name()) else {
             return Err(unauthorized("expected a bearer token or a session"));
         };
@@ -316,28 +330,63 @@ impl Doors {
     }
 }
 
+/// Who has a session is found out before anything else of the request is looked at: extractors that
+/// need not wait for the store would be done first, and answer those who may not ask.
+pub(super) async fn recognise(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let is_bearer = request.headers().contains_key(header::AUTHORIZATION);
+    if let Some(doors) = request.app_data::<Data<Doors>>().filter(|_| !is_bearer).cloned() {
+        let found = doors.session(request.request()).await;
+        request.extensions_mut().insert(Recognised(found));
+    }
+    next.call(request).await
+}
+
+/// What came of looking for a session.
+struct Recognised(Result<Caller, ApiError>);
+
 /// A write that a cookie authenticates must come from our own pages.
 fn same_origin(request: &HttpRequest) -> Result<(), ApiError> {
     if [Method::GET, Method::HEAD].contains(request.method()) {
         return Ok(());
     }
+    if is_ours(request) == Some(true) { Ok(()) } else { Err(cross_origin()) }
+}
+
+/// Refuses what a browser says another site asks: no page may log its visitors in as somebody else.
+pub(super) struct NotElsewhere;
+
+impl FromRequest for NotElsewhere {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(if is_ours(request) == Some(false) { Err(cross_origin()) } else { Ok(Self) })
+    }
+}
+
+fn cross_origin() -> ApiError {
+    let detail = "a write with a session must come from the dashboard itself";
+    ApiError::new(Code::CrossOrigin, detail)
+}
+
+/// Whether a page of ours asks, as far as the browser says; programs say nothing.
+fn is_ours(request: &HttpRequest) -> Option<bool> {
     let text = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok());
     let site = request.headers().get("sec-fetch-site").and_then(|v| v.to_str().ok());
     let host = request.connection_info().host().to_owned();
     let origin_host =
         text(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    let ours = match (site, origin_host) {
-        (Some(site), None) => site == "same-origin" || site == "none",
-        (site, Some(origin)) => origin == host && site.is_none_or(|site| site == "same-origin"),
-        (None, None) => false,
-    };
-    if ours {
-        return Ok(());
+    match (site, origin_host) {
+        (Some(site), None) => Some(site == "same-origin" || site == "none"),
+        (site, Some(origin)) => {
+            Some(origin == host && site.is_none_or(|site| site == "same-origin"))
+        }
+        // An origin that is none, such as `null`, is nobody's page.
+        (None, None) => request.headers().contains_key(header::ORIGIN).then_some(false),
     }
-    Err(ApiError::new(
-        Code::CrossOrigin,
-        "a write with a session must come from the dashboard itself",
-    ))
 }
 
 fn caller(token: &Token, by_session: bool) -> Caller {
@@ -380,12 +429,16 @@ impl<const ROLE: u8> FromRequest for Allowed<ROLE> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
+        let recognised = request.extensions_mut().remove::<Recognised>();
         Box::pin(async move {
             let doors = request
                 .app_data::<Data<Doors>>()
                 .ok_or_else(|| ApiError::internal("no doors in the application's data"))?
                 .clone();
-            let caller = doors.identify(&request).await?;
+            let caller = match recognised {
+                Some(Recognised(found)) => found?,
+                None => doors.identify(&request).await?,
+            };
             doors.keep_pace(&caller)?;
             let needed =
                 [Role::Publisher, Role::Viewer, Role::Editor, Role::Admin][usize::from(ROLE)];

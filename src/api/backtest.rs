@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     auth::Viewer,
     error::ApiError,
-    extract,
+    extract::{self, Body},
     filters::{self, WhyNotOut},
     openapi::Problems,
 };
@@ -88,7 +88,7 @@ async fn backtest(
     _: Viewer,
     runtime: Data<Runtime>,
     id: Path<SubscriptionId>,
-    body: Json<BacktestIn>,
+    body: Body<BacktestIn>,
 ) -> Result<Json<BacktestOut>, ApiError> {
     let BacktestIn { filter, event_type, last } = body.into_inner();
     let last = last.unwrap_or(LAST);

@@ -10,7 +10,7 @@ use super::{
     auth::{Caller, Editor, Viewer},
     dead_letters::WhichVersion,
     error::ApiError,
-    extract::Page,
+    extract::{Body, Page},
     openapi::Problems,
     system::note,
 };
@@ -110,7 +110,7 @@ impl From<BulkOperation> for BulkOut {
 async fn replay(
     editor: Editor,
     runtime: Data<Runtime>,
-    body: Json<BulkIn>,
+    body: Body<BulkIn>,
 ) -> Result<HttpResponse, ApiError> {
     let body = body.into_inner();
     let pinned_original = body.script_version == Some(WhichVersion::Original);
@@ -123,7 +123,7 @@ async fn replay(
 async fn discard(
     editor: Editor,
     runtime: Data<Runtime>,
-    body: Json<BulkIn>,
+    body: Body<BulkIn>,
 ) -> Result<HttpResponse, ApiError> {
     begin(&runtime, &editor.0, BulkAction::Discard, body.into_inner()).await
 }
@@ -135,7 +135,7 @@ async fn discard(
 async fn restore(
     editor: Editor,
     runtime: Data<Runtime>,
-    body: Json<BulkIn>,
+    body: Body<BulkIn>,
 ) -> Result<HttpResponse, ApiError> {
     begin(&runtime, &editor.0, BulkAction::Restore, body.into_inner()).await
 }

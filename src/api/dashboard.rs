@@ -14,7 +14,7 @@ use actix_web::{
 use include_dir::{Dir, File, include_dir};
 use sha2::{Digest as _, Sha256};
 
-use super::error::{ApiError, Code};
+use super::{error::ApiError, methods};
 
 /// What `build.rs` laid out.
 static FILES: Dir = include_dir!("$OUT_DIR/dashboard");
@@ -27,12 +27,12 @@ const HASHED: &str = "assets/";
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let path = request.match_info().unprocessed().trim_start_matches('/').to_owned();
     let unknown = || Err(ApiError::not_found("route", request.path()));
+    methods::refuse(&request, &format!("/{path}"))?;
     if path == "api" || path.starts_with("api/") {
         return unknown();
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let detail = format!("{} is for GET alone", request.path());
-        return Err(ApiError::new(Code::MethodNotAllowed, detail));
+        return Err(ApiError::method(request.method(), "GET, HEAD".to_owned()));
     }
     if let Some(file) = contents(&path).filter(|_| path != PAGE && !path.ends_with(".gz")) {
         return Ok(serve_file(&request, &path, file));
@@ -112,7 +112,7 @@ fn content_type(path: &str) -> &'static str {
     match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
-        Some("svg") => "image/svg+xml",
+        Some("svg") => "image/svg+xml; charset=utf-8",
         Some("woff2") => "font/woff2",
         Some("json" | "webmanifest") => "application/json",
         Some("wasm") => "application/wasm",

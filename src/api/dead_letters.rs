@@ -1,8 +1,8 @@
 //! Dead letters: found, replayed, discarded, restored; many at once in `bulk.rs`.
 
 use actix_web::{
-    HttpResponse, delete, get, post,
-    web::{Bytes, Data, Json, Path, Query, ServiceConfig},
+    HttpRequest, HttpResponse, delete, get, post,
+    web::{Bytes, Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::{
     auth::{Editor, Viewer},
     error::ApiError,
     events::EventOut,
-    extract::{self, Page},
+    extract::{self, At, Page, Query},
     openapi::Problems,
     system::note,
 };
@@ -24,6 +24,7 @@ use crate::{
     store::{DeadLetter, LetterFilter, LetterGroup, LetterStatus},
 };
 
+const LIST: &str = "dead-letters";
 /// Kinds of error that one answer groups letters into.
 const GROUPS_MAX: u64 = 200;
 
@@ -153,26 +154,19 @@ async fn list(
 ) -> Result<Json<Page<LetterOut>>, ApiError> {
     let search = search.into_inner();
     let limit = extract::limit(search.limit)?;
-    let before = search.cursor.as_deref().map(position).transpose()?;
+    let before = extract::cursor(LIST, search.cursor.as_deref())?.map(|At(at, id)| (at, id));
     let mut letters = runtime.store().letters().page(&search.filter()?, before, limit + 1).await?;
     let more = letters.len() as u64 > limit;
     letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let uids: Vec<EventId> = letters.iter().map(|letter| letter.event).collect();
     let events = runtime.store().events().find_all(&uids).await?;
-    let next =
-        letters.last().filter(|_| more).map(|last| format!("{}.{}", last.died_at.0, last.id));
+    let position = |last: &DeadLetter| format!("{}.{}", last.died_at.0, last.id);
+    let next = letters.last().filter(|_| more).map(|last| extract::seal(LIST, &position(last)));
     let item = |letter: DeadLetter| {
         let event = events.iter().find(|event| event.uid == letter.event);
         LetterOut::of(letter, event.map(|event| EventOut::of(event, true)))
     };
     Ok(Json(Page { items: letters.into_iter().map(item).collect(), next }))
-}
-
-fn position(cursor: &str) -> Result<(Millis, LetterId), ApiError> {
-    let parts = cursor
-        .split_once('.')
-        .and_then(|(at, id)| Some((Millis(at.parse().ok()?), id.parse().ok()?)));
-    parts.ok_or_else(|| ApiError::field("cursor", "the `next` of a previous page"))
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -288,10 +282,11 @@ pub(super) enum WhichVersion {
 async fn replay(
     editor: Editor,
     runtime: Data<Runtime>,
+    request: HttpRequest,
     id: Path<LetterId>,
     body: Bytes,
 ) -> Result<HttpResponse, ApiError> {
-    let ReplayIn { data, script_version } = extract::optional_body(&body)?;
+    let ReplayIn { data, script_version } = extract::optional_body(request.headers(), &body)?;
     if let Some(data) = &data {
         let limits = &runtime.config().limits;
         if data.get().len() > limits.event_bytes {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{Method, StatusCode},
+};
 use serde::Serialize;
 
 use crate::{
@@ -179,7 +182,7 @@ impl ApiError {
 
     /// A path that takes other methods only: `allowed`, as the `Allow` header lists them.
     #[must_use]
-    pub fn method(method: &str, allowed: String) -> Self {
+    pub fn method(method: &Method, allowed: String) -> Self {
         let detail = format!("{method} is not taken here; expected {allowed}");
         let mut error = Self::new(Code::MethodNotAllowed, detail);
         error.0.expected = Some(allowed);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use actix_web::{
     HttpRequest, HttpResponse, get, post,
-    web::{Bytes, Data, Json, Path, Query, ServiceConfig},
+    web::{Bytes, Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     auth::{Publisher, Viewer},
     error::{ApiError, Code},
-    extract::{self, Page},
+    extract::{self, Page, Query},
     filters::{self, WhyNotOut},
     intake,
     openapi::Problems,
@@ -29,6 +29,7 @@ use crate::{
     store::EventFilter,
 };
 
+const LIST: &str = "events";
 /// Payloads of one page, in bytes: a page ends early rather than fill the memory.
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Events read at once while a filter is searched for.
@@ -331,7 +332,7 @@ async fn list(
         deliveries: deliveries.next(),
     };
     let items = events.iter().map(item).collect();
-    Ok(Json(Page { items, next: next.map(|seq| seq.to_string()) }))
+    Ok(Json(Page { items, next: next.map(|seq| extract::seal(LIST, &seq.to_string())) }))
 }
 
 async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<Seq>), ApiError> {
@@ -357,7 +358,7 @@ async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<
     let filter = search.filter.as_deref().map(filters::parse).transpose()?;
     let unmatched = search.unmatched == Some(true);
     let scanned_max = if unmatched { SCANNED_UNMATCHED_MAX } else { SCANNED_MAX };
-    let mut before = extract::cursor(search.cursor.as_deref())?.map(Seq);
+    let mut before = extract::cursor(LIST, search.cursor.as_deref())?.map(Seq);
     let (mut found, mut bytes, mut scanned) = (Vec::new(), 0, 0);
     loop {
         let events = store.events().page(&wanted, before, SCAN).await?;

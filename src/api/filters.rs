@@ -7,7 +7,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{auth::Viewer, error::ApiError, events, openapi::Problems};
+use super::{auth::Viewer, error::ApiError, events, extract::Body, openapi::Problems};
 use crate::{
     Runtime,
     domain::{Event, EventId, TypePattern},
@@ -99,7 +99,7 @@ impl From<WhyNot> for WhyNotOut {
 async fn check(
     _: Viewer,
     runtime: Data<Runtime>,
-    body: Json<FilterCheck>,
+    body: Body<FilterCheck>,
 ) -> Result<Json<FilterChecked>, ApiError> {
     let FilterCheck { filter, event_type, events } = body.into_inner();
     let filter = parse(&filter)?;

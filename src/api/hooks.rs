@@ -4,7 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse, delete, get,
     http::header,
     patch, post,
-    web::{Bytes, Data, Json, Path, ServiceConfig},
+    web::{Bytes, Data, Json, Path, Payload, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::{
     auth::{Admin, Viewer},
     error::{ApiError, Code},
     events::Published,
-    extract::{self, Page, present},
+    extract::{self, Body, Page, present},
     intake,
     openapi::Problems,
     system::note,
@@ -178,7 +178,7 @@ async fn list(_: Viewer, runtime: Data<Runtime>) -> Result<Json<Page<HookOut>>, 
 async fn create(
     admin: Admin,
     runtime: Data<Runtime>,
-    body: Json<HookIn>,
+    body: Body<HookIn>,
 ) -> Result<HttpResponse, ApiError> {
     let body = body.into_inner();
     if !hook::is_name(&body.name) {
@@ -230,7 +230,7 @@ async fn change(
     runtime: Data<Runtime>,
     request: HttpRequest,
     name: Path<String>,
-    body: Json<HookChange>,
+    body: Body<HookChange>,
 ) -> Result<HttpResponse, ApiError> {
     let open = runtime.hooks().find(&name).ok_or_else(|| ApiError::not_found("hook", &name))?;
     let mut hook = open.hook.clone();
@@ -269,6 +269,7 @@ async fn remove(
     runtime: Data<Runtime>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
+    runtime.hooks().find(&name).ok_or_else(|| ApiError::not_found("hook", &name))?;
     runtime.hooks().remove(&name).await?;
     note(&runtime, &admin.0, "hook.delete", format!("hook {name}"), None).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -316,10 +317,13 @@ async fn deliver(
     request: HttpRequest,
     runtime: Data<Runtime>,
     name: Path<String>,
-    body: Bytes,
+    body: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let open = runtime.hooks().find(&name).filter(|open| open.hook.is_active);
     let open = open.ok_or_else(|| ApiError::not_found("hook", &name))?;
+    // Whoever sends it has shown nothing yet: no more is kept of it than an event may have.
+    let limit = runtime.config().limits.event_bytes;
+    let body = extract::body(&request, &mut body.into_inner(), limit).await?;
     match take(&runtime, &open.hook, &request, &body).await {
         Ok(published) => {
             open.took(published.accepted == 0);

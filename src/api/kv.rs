@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpResponse, delete, get, put,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{
     auth::{Editor, Viewer},
     error::ApiError,
-    extract::{self, Page},
+    extract::{self, Body, Page, Query},
     openapi::Problems,
     system::note,
 };
@@ -24,6 +24,8 @@ use crate::{
     sandbox::border::check_json,
     store::KvItem,
 };
+
+const LIST: &str = "keys";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(spaces).service(list).service(show).service(set).service(remove);
@@ -105,9 +107,10 @@ async fn list(
     let namespace = namespace(&path)?;
     let limit = u32::try_from(extract::limit(search.limit)?).unwrap_or(PAGE_ITEMS_MAX);
     let search = search.into_inner();
-    let span = Span { prefix: search.prefix.unwrap_or_default(), after: search.cursor };
+    let after = extract::cursor(LIST, search.cursor.as_deref())?;
+    let span = Span { prefix: search.prefix.unwrap_or_default(), after };
     let (items, more) = runtime.store().kv().page(&namespace, &span, limit, Millis::now()).await?;
-    let next = items.last().map(|item| item.key.clone()).filter(|_| more);
+    let next = items.last().filter(|_| more).map(|item| extract::seal(LIST, &item.key));
     let items = items.into_iter().map(KeyOut::of).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next }))
 }
@@ -133,7 +136,7 @@ async fn set(
     editor: Editor,
     runtime: Data<Runtime>,
     path: Path<(String, String)>,
-    body: Json<KeyIn>,
+    body: Body<KeyIn>,
 ) -> Result<Json<KeyOut>, ApiError> {
     let (namespace, key) = place(path)?;
     let KeyIn { value, ttl } = body.into_inner();

@@ -2,13 +2,15 @@
 
 use std::sync::LazyLock;
 
+use actix_web::HttpRequest;
 use utoipa::openapi::PathItem;
 
-use super::openapi::document;
+use super::{error::ApiError, openapi::document};
 
 /// A path of the OpenAPI document: its segments (`None` stands for any), and its methods.
 struct Route {
     segments: Vec<Option<String>>,
+    takes_rest: bool,
     methods: Vec<&'static str>,
 }
 
@@ -18,6 +20,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         .paths
         .into_iter()
         .map(|(path, item)| Route {
+            takes_rest: path.ends_with("/{key}"),
             segments: path
                 .split('/')
                 .map(|segment| (!segment.starts_with('{')).then(|| segment.to_owned()))
@@ -38,19 +41,35 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
     described.into_iter().filter(|(_, there)| *there).map(|(method, _)| method).collect()
 }
 
+/// Refuses the method, with those that the path takes; an unknown path is let through.
+pub(super) fn refuse(request: &HttpRequest, path: &str) -> Result<(), ApiError> {
+    let allowed = allowed(path);
+    if allowed.is_empty() { Ok(()) } else { Err(ApiError::method(request.method(), allowed)) }
+}
+
 /// The methods that a path takes, as the `Allow` header lists them; empty for an unknown path.
-pub(super) fn allowed(path: &str) -> String {
+fn allowed(path: &str) -> String {
     let segments: Vec<&str> = path.split('/').collect();
-    let fits =
-        |route: &&Route| {
-            route.segments.len() == segments.len()
-                && route.segments.iter().zip(&segments).all(|(expected, found)| {
-                    expected.as_ref().is_none_or(|expected| expected == found)
-                })
-        };
-    let mut methods: Vec<&str> =
-        ROUTES.iter().filter(fits).flat_map(|route| &route.methods).copied().collect();
+    let mut methods: Vec<&str> = ROUTES
+        .iter()
+        .filter(|route| route.fits(&segments))
+        .flat_map(|route| &route.methods)
+        .copied()
+        .collect();
     methods.sort_unstable();
     methods.dedup();
     methods.join(", ")
+}
+
+impl Route {
+    fn fits(&self, segments: &[&str]) -> bool {
+        // Keys may have slashes: the last segment takes the rest.
+        let takes_rest = self.takes_rest && segments.len() > self.segments.len();
+        (takes_rest || self.segments.len() == segments.len())
+            && self
+                .segments
+                .iter()
+                .zip(segments)
+                .all(|(expected, found)| expected.as_ref().is_none_or(|expected| expected == found))
+    }
 }

@@ -7,6 +7,7 @@
 mod auth;
 mod backtest;
 mod bulk;
+mod contract;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod dead_letters;
@@ -85,18 +86,9 @@ async fn upkeep(runtime: Runtime, doors: Weak<Doors>) {
 pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut ServiceConfig) + Clone {
     move |app| {
         let limits = &runtime.config().limits;
-        let json = web::JsonConfig::default()
-            .limit(4 << 20)
-            .content_type_required(false)
-            .error_handler(|error, _| extract::json_error(&error).into());
         app.app_data(Data::new(runtime.clone()))
             .app_data(doors.clone())
             .app_data(web::PayloadConfig::new(limits.batch_bytes))
-            .app_data(json)
-            .app_data(
-                web::QueryConfig::default()
-                    .error_handler(|error, _| extract::query_error(&error).into()),
-            )
             .app_data(
                 web::PathConfig::default()
                     .error_handler(|error, _| extract::path_error(&error).into()),
@@ -106,6 +98,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                     .wrap(from_fn(security::guard))
                     .service(
                         web::scope("/api/v1")
+                            .wrap(from_fn(auth::recognise))
                             .configure(events::routes)
                             .configure(filters::routes)
                             .configure(scripts::routes)
@@ -141,9 +134,6 @@ use unknown as elsewhere;
 async fn unknown(request: actix_web::HttpRequest) -> Result<HttpResponse, ApiError> {
     // An embedding application may have mounted the routes below a path of its own.
     let path = request.path();
-    let allowed = path.find("/api/").map_or_else(String::new, |at| methods::allowed(&path[at..]));
-    if allowed.is_empty() {
-        return Err(ApiError::not_found("route", path));
-    }
-    Err(ApiError::method(request.method().as_str(), allowed))
+    methods::refuse(&request, path.find("/api/").map_or("", |at| &path[at..]))?;
+    Err(ApiError::not_found("route", path))
 }

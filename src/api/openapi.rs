@@ -2,62 +2,21 @@
 //!
 //! `docs/openapi.json` is this document checked in; a test fails when it is stale.
 
-use std::collections::BTreeMap;
-
 use actix_web::{
     HttpResponse, get,
     http::header,
     web::{Json, ServiceConfig},
 };
-use utoipa::{
-    IntoResponses, Modify, OpenApi,
-    openapi::{
-        Content, Ref, RefOr, Response, ResponseBuilder,
-        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
-    },
-};
+use utoipa::OpenApi;
 
+pub(super) use super::contract::Problems;
 use super::{
-    backtest, bulk, dead_letters, docs_page, error::Problem, events, filters, hooks, kv, live,
-    runs, scheduled, scripts, secrets, session, subscriptions, system, tokens,
+    backtest, bulk, contract::Contract, dead_letters, docs_page, error::Problem, events, filters,
+    hooks, kv, live, runs, scheduled, scripts, secrets, session, subscriptions, system, tokens,
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(json).service(page).service(style);
-}
-
-/// What any operation may answer instead: RFC 9457 problems.
-pub(super) struct Problems;
-
-const PROBLEMS: [(u16, &str); 13] = [
-    (400, "The request cannot be read"),
-    (401, "No token, or one that is wrong, expired or revoked"),
-    (403, "The role does not cover this, or another site asked"),
-    (404, "There is no such thing"),
-    (405, "Not this method"),
-    (409, "It does not fit the present state"),
-    (412, "It was changed since the ETag in If-Match"),
-    (413, "Larger than the limits allow"),
-    (415, "The content type is not taken"),
-    (422, "A field cannot be; `field` and `expected` say which and why"),
-    (429, "Too many requests, or too many events wait; see Retry-After"),
-    (503, "Not now; see Retry-After"),
-    (507, "The disk is full"),
-];
-
-impl IntoResponses for Problems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let response = |description: &str| {
-            let schema = Ref::from_schema_name("Problem");
-            let content = Content::builder().schema(Some(schema)).build();
-            ResponseBuilder::new()
-                .description(description)
-                .content("application/problem+json", content)
-                .build()
-                .into()
-        };
-        PROBLEMS.iter().map(|(status, text)| (status.to_string(), response(text))).collect()
-    }
 }
 
 /// The document.
@@ -97,22 +56,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
         live::live,
     ),
     components(schemas(Problem, runs::RunOutcome)),
-    modifiers(&Keys),
-    security(("token" = []), ("session" = [])),
+    modifiers(&Contract),
 )]
 struct Document;
-
-struct Keys;
-
-impl Modify for Keys {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let components = document.components.get_or_insert_default();
-        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        components.add_security_scheme("token", SecurityScheme::Http(token));
-        let cookie = ApiKey::Cookie(ApiKeyValue::new("tripline"));
-        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
-    }
-}
 
 #[get("/api/openapi.json")]
 async fn json() -> Json<utoipa::openapi::OpenApi> {

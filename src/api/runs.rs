@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use actix_web::{
     get, post,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     auth::{Editor, Viewer},
     error::ApiError,
-    extract::{self, Page, milliseconds},
+    extract::{self, Body, Page, Query, milliseconds},
     openapi::Problems,
     scripts::{TestOut, check_source},
 };
@@ -25,6 +25,8 @@ use crate::{
     runtime::{Aspect, Edited, Rerun},
     store::RunFilter,
 };
+
+const LIST: &str = "runs";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(list).service(show).service(rerun);
@@ -161,13 +163,13 @@ async fn list(
         from: extract::time("from", search.from.as_deref())?,
         until: extract::time("until", search.until.as_deref())?,
     };
-    let before = extract::cursor::<u64>(search.cursor.as_deref())?;
+    let before = extract::cursor::<u64>(LIST, search.cursor.as_deref())?;
     let runs = runtime.store().runs().page(&filter, before, limit + 1).await?;
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     let recorded: HashSet<RunId> =
         runtime.store().recordings().of(&ids).await?.into_iter().collect();
     let item = |run: RunLog| RunOut { recorded: recorded.contains(&run.id), ..RunOut::from(run) };
-    Ok(Json(Page::of(runs, limit, |run| run.id.number().to_string(), item)))
+    Ok(Json(Page::of(LIST, runs, limit, |run| run.id.number().to_string(), item)))
 }
 
 /// One run.
@@ -246,7 +248,7 @@ async fn rerun(
     _: Editor,
     runtime: Data<Runtime>,
     id: Path<RunId>,
-    body: Json<RerunIn>,
+    body: Body<RerunIn>,
 ) -> Result<Json<RerunOut>, ApiError> {
     let RerunIn { source, language } = body.into_inner();
     let edited = match (source, language) {

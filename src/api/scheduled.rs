@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpResponse, delete, get,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::{
     auth::{Editor, Viewer},
     error::ApiError,
     events::CauseOut,
-    extract::{self, Page},
+    extract::{self, At, Page, Query},
     openapi::Problems,
     system::note,
 };
@@ -20,6 +20,8 @@ use crate::{
     domain::{Millis, ScheduledId},
     store::journal::Scheduled,
 };
+
+const LIST: &str = "scheduled";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(list).service(cancel);
@@ -79,17 +81,10 @@ async fn list(
     search: Query<ScheduledSearch>,
 ) -> Result<Json<Page<ScheduledOut>>, ApiError> {
     let limit = extract::limit(search.limit)?;
-    let after = search.cursor.as_deref().map(position).transpose()?;
+    let after = extract::cursor(LIST, search.cursor.as_deref())?.map(|At(at, id)| (at, id));
     let waiting = runtime.store().scheduled().waiting(after, limit + 1).await?;
     let cursor = |scheduled: &Scheduled| format!("{}.{}", scheduled.due_at.0, scheduled.id);
-    Ok(Json(Page::of(waiting, limit, cursor, ScheduledOut::from)))
-}
-
-fn position(cursor: &str) -> Result<(Millis, ScheduledId), ApiError> {
-    let parts = cursor
-        .split_once('.')
-        .and_then(|(at, id)| Some((Millis(at.parse().ok()?), id.parse().ok()?)));
-    parts.ok_or_else(|| ApiError::field("cursor", "the `next` of a previous page"))
+    Ok(Json(Page::of(LIST, waiting, limit, cursor, ScheduledOut::from)))
 }
 
 /// Cancels a delayed emit that still waits.

@@ -4,7 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse, delete, get,
     http::header,
     patch, post,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::{
     auth::{Editor, Viewer},
     error::{ApiError, Code},
     events,
-    extract::{self, Page, milliseconds, present},
+    extract::{self, Body, Page, Query, milliseconds, present},
     openapi::Problems,
     runs::{ErrorOut, LogOut},
     subscriptions::LimitsIn,
@@ -34,6 +34,8 @@ use crate::{
     store::{NewScript, ScriptPatch},
 };
 
+const LIST: &str = "scripts";
+const VERSIONS: &str = "script-versions";
 /// Type of the event of a test that names none.
 const TEST_TYPE: &str = "tripline.test";
 
@@ -188,11 +190,11 @@ async fn list(
     search: Query<ScriptSearch>,
 ) -> Result<Json<Page<ScriptOut>>, ApiError> {
     let limit = extract::limit(search.limit)?;
-    let after = search.cursor.as_deref();
+    let after: Option<String> = extract::cursor(LIST, search.cursor.as_deref())?;
     let search_text = search.text.as_deref();
     let scripts = runtime.store().scripts();
-    let scripts = scripts.page(search_text, search.kind, after, limit + 1).await?;
-    Ok(Json(Page::of(scripts, limit, |script| script.name.clone(), ScriptOut::from)))
+    let scripts = scripts.page(search_text, search.kind, after.as_deref(), limit + 1).await?;
+    Ok(Json(Page::of(LIST, scripts, limit, |script| script.name.clone(), ScriptOut::from)))
 }
 
 /// What the subscriptions of scripts are doing.
@@ -236,7 +238,7 @@ async fn activity(_: Viewer, runtime: Data<Runtime>) -> Result<Json<ScriptActivi
 async fn create(
     editor: Editor,
     runtime: Data<Runtime>,
-    body: Json<ScriptIn>,
+    body: Body<ScriptIn>,
 ) -> Result<HttpResponse, ApiError> {
     let new = body.into_inner();
     check_name(&new.name, new.kind)?;
@@ -298,7 +300,7 @@ async fn change(
     runtime: Data<Runtime>,
     request: HttpRequest,
     id: Path<ScriptId>,
-    body: Json<ScriptChange>,
+    body: Body<ScriptChange>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, change) = (id.into_inner(), body.into_inner());
     let revision = extract::if_match(&request)?;
@@ -389,9 +391,15 @@ async fn versions(
 ) -> Result<Json<Page<VersionOut>>, ApiError> {
     find(&runtime, *id).await?;
     let limit = extract::limit(search.limit)?;
-    let before = extract::cursor::<u32>(search.cursor.as_deref())?;
+    let before = extract::cursor::<u32>(VERSIONS, search.cursor.as_deref())?;
     let versions = runtime.store().scripts().versions(*id, before, limit + 1).await?;
-    Ok(Json(Page::of(versions, limit, |version| version.version.to_string(), VersionOut::from)))
+    Ok(Json(Page::of(
+        VERSIONS,
+        versions,
+        limit,
+        |version| version.version.to_string(),
+        VersionOut::from,
+    )))
 }
 
 /// One version of a script.
@@ -575,7 +583,7 @@ impl From<KvWrite> for KvOut {
 async fn test(
     _: Editor,
     runtime: Data<Runtime>,
-    body: Json<TestIn>,
+    body: Body<TestIn>,
 ) -> Result<Json<TestOut>, ApiError> {
     let mut body = body.into_inner();
     let source =
@@ -594,7 +602,7 @@ async fn test_saved(
     _: Editor,
     runtime: Data<Runtime>,
     id: Path<ScriptId>,
-    body: Json<TestIn>,
+    body: Body<TestIn>,
 ) -> Result<Json<TestOut>, ApiError> {
     let mut body = body.into_inner();
     let script = find(&runtime, *id).await?;

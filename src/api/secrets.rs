@@ -6,7 +6,13 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{auth::Admin, error::ApiError, extract::Page, openapi::Problems, system::note};
+use super::{
+    auth::Admin,
+    error::ApiError,
+    extract::{Body, Page},
+    openapi::Problems,
+    system::note,
+};
 use crate::{Runtime, domain::Millis, runtime::SecretInfo};
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -50,7 +56,7 @@ async fn set(
     admin: Admin,
     runtime: Data<Runtime>,
     name: Path<String>,
-    body: Json<SecretIn>,
+    body: Body<SecretIn>,
 ) -> Result<Json<SecretOut>, ApiError> {
     let info = runtime.secrets().set(&name, body.into_inner().value).await?;
     note(&runtime, &admin.0, "secret.set", format!("secret {name}"), None).await?;
@@ -65,6 +71,9 @@ async fn remove(
     runtime: Data<Runtime>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
+    if !runtime.secrets().has(&name) {
+        return Err(ApiError::not_found("secret", name));
+    }
     runtime.secrets().remove(&name).await?;
     note(&runtime, &admin.0, "secret.remove", format!("secret {name}"), None).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -7,11 +7,15 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    auth::{Caller, Doors, Viewer},
+    auth::{Caller, Doors, NotElsewhere, Viewer},
     error::ApiError,
+    extract::Body,
     openapi::Problems,
 };
 use crate::domain::Role;
+
+/// Whoever logs in has shown nothing yet: no more than a token has to fit.
+const BYTES_MAX: usize = 4 << 10;
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(who).service(log_in).service(log_out);
@@ -50,9 +54,10 @@ async fn who(viewer: Viewer) -> Json<SessionOut> {
 #[utoipa::path(post, path = "/api/v1/session", tag = "session", operation_id = "log_in", request_body = Credentials, responses((status = 200, body = SessionOut), Problems), security(()))]
 #[post("/session")]
 async fn log_in(
+    _: NotElsewhere,
     request: HttpRequest,
     doors: Data<Doors>,
-    credentials: Json<Credentials>,
+    credentials: Body<Credentials, BYTES_MAX>,
 ) -> Result<HttpResponse, ApiError> {
     let Credentials { token, code } = credentials.into_inner();
     let credential = match (token, code) {

@@ -6,14 +6,14 @@ use actix_web::{
     HttpRequest, HttpResponse, delete, get,
     http::header,
     patch, post,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     auth::{Editor, Viewer},
     error::ApiError,
-    extract::{self, Page, present},
+    extract::{self, Body, Page, Query, present},
     openapi::Problems,
     system::note,
 };
@@ -26,6 +26,8 @@ use crate::{
     runtime::{NewSubscription, SubscriptionStatus},
     store::SubscriptionFilter,
 };
+
+const LIST: &str = "subscriptions";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(list)
@@ -397,9 +399,11 @@ async fn list(
         search.into_inner();
     let limit = extract::limit(limit)?;
     let filter = SubscriptionFilter { script: script_id, state, event_type, text };
-    let found = runtime.store().subscriptions().page(&filter, cursor.as_deref(), limit + 1).await?;
+    let after: Option<String> = extract::cursor(LIST, cursor.as_deref())?;
+    let found = runtime.store().subscriptions().page(&filter, after.as_deref(), limit + 1).await?;
     let statuses = statuses(&runtime, &found).await;
     Ok(Json(Page::of(
+        LIST,
         found,
         limit,
         |subscription| subscription.name.clone(),
@@ -436,7 +440,7 @@ async fn answer(runtime: &Runtime, subscription: Subscription) -> HttpResponse {
 async fn create(
     editor: Editor,
     runtime: Data<Runtime>,
-    body: Json<SubscriptionIn>,
+    body: Body<SubscriptionIn>,
 ) -> Result<HttpResponse, ApiError> {
     let new = body.into_inner();
     let mut definition = plain_definition(new.script_id, TypePattern::parse(&new.event_type)?);
@@ -481,7 +485,7 @@ async fn change(
     runtime: Data<Runtime>,
     request: HttpRequest,
     id: Path<SubscriptionId>,
-    body: Json<SubscriptionChange>,
+    body: Body<SubscriptionChange>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, change) = (id.into_inner(), body.into_inner());
     let expected = extract::if_match(&request)?;
@@ -587,7 +591,7 @@ async fn backfill(
     editor: Editor,
     runtime: Data<Runtime>,
     id: Path<SubscriptionId>,
-    body: Json<BackfillIn>,
+    body: Body<BackfillIn>,
 ) -> Result<HttpResponse, ApiError> {
     let BackfillIn { from, dry_run } = body.into_inner();
     let found = runtime.subscriptions().backfill(*id, from, dry_run).await?;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use actix_web::{
     FromRequest as _, HttpRequest, HttpResponse, get, post,
-    web::{Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Json, Path, ServiceConfig},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     auth::{Caller, Doors, Editor, Viewer},
     error::ApiError,
-    extract::{self, Page},
+    extract::{self, Page, Query},
     openapi::Problems,
     series::{Point, Rates, STEP},
 };
@@ -22,6 +22,8 @@ use crate::{
     runtime::ActorNode,
     store::{EventFilter, LetterFilter, LetterStatus, TableSize},
 };
+
+const AUDIT: &str = "audit";
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(actors)
@@ -481,10 +483,11 @@ async fn audit(
     search: Query<AuditSearch>,
 ) -> Result<Json<Page<AuditOut>>, ApiError> {
     let limit = extract::limit(search.limit)?;
-    let before = extract::cursor::<AuditId>(search.cursor.as_deref())?;
+    let before = extract::cursor::<AuditId>(AUDIT, search.cursor.as_deref())?;
     let entries = runtime.store().audit().page(before, limit + 1).await?;
     let names = target_names(&runtime, &entries).await?;
     Ok(Json(Page::of(
+        AUDIT,
         entries,
         limit,
         |entry| entry.id.to_string(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     auth::{Admin, Doors},
     error::ApiError,
-    extract::{self, Page},
+    extract::{self, Body, Page},
     openapi::Problems,
     system::note,
 };
@@ -92,7 +92,7 @@ async fn create(
     admin: Admin,
     doors: Data<Doors>,
     runtime: Data<Runtime>,
-    token: Json<TokenIn>,
+    token: Body<TokenIn>,
 ) -> Result<HttpResponse, ApiError> {
     let TokenIn { name, role, expires_at, requests_per_s } = token.into_inner();
     extract::name(&name)?;

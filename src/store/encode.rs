@@ -106,10 +106,20 @@ pub(super) const fn on_dead(on_dead: OnDead) -> &'static str {
 }
 
 /// "This column contains that text, in any case", the text taken as it is.
+///
+/// Which letters beyond ASCII have a case is the database's to say: SQLite knows of none, for
+/// PostgreSQL it depends on the locale. So both spellings count.
 pub(super) fn contains(column: &str, text: &str) -> SimpleExpr {
+    let (ascii, all) = (text.to_ascii_lowercase(), text.to_lowercase());
+    let found = like(column, &ascii);
+    if ascii == all { found } else { found.or(like(column, &all)) }
+}
+
+/// "This column in lower case contains that text".
+fn like(column: &str, text: &str) -> SimpleExpr {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
-    for letter in text.to_lowercase().chars() {
+    for letter in text.chars() {
         if matches!(letter, '%' | '_' | '\\') {
             pattern.push('\\');
         }

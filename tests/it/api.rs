@@ -3,74 +3,7 @@
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::support::{Api, TestRuntime, eventually};
-
-/// Some id that names nothing.
-const NOBODY: &str = "01a20af2-6cd1-7c59-b597-000000000009";
-
-/// Every operation of the OpenAPI document, asked without a token and with each role that does not
-/// cover it: an operation that is added without thought for roles fails here.
-#[tokio::test]
-async fn every_operation_is_closed_to_those_it_is_not_for() {
-    let rt = TestRuntime::start().await;
-    let document = rt.get("/api/openapi.json").await;
-    let nobody = rt.with_token("trl_aaaaaaaa_wrong");
-    let mut roles = Vec::new();
-    for role in ["publisher", "viewer", "editor"] {
-        let token = rt.post("/api/v1/tokens", &json!({ "name": role, "role": role })).await;
-        roles.push((role, rt.with_token(token["secret"].as_str().expect("a secret"))));
-    }
-    let mut asked = 0;
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in item.as_object().expect("operations") {
-            let id = operation["operationId"].as_str().expect("an id");
-            if operation["security"] == json!([{}]) {
-                continue;
-            }
-            let needed = needed(id, method);
-            let ask = |api: Api| {
-                let method =
-                    Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
-                let path =
-                    path.replace("{version}", "1").replace("{id}", NOBODY).replace("{uid}", NOBODY);
-                async move { api.request(method, &path, Some(&json!({}))).await }
-            };
-            ask(nobody.clone()).await.refused(401, "unauthorized");
-            for (role, api) in &roles {
-                if !covers(role, needed) {
-                    let answer = ask(api.clone()).await;
-                    assert_eq!(
-                        answer.status,
-                        StatusCode::FORBIDDEN,
-                        "{role} on {id}: {:#}",
-                        answer.body
-                    );
-                }
-            }
-            asked += 1;
-        }
-    }
-    assert!(asked > 45, "only {asked} operations");
-}
-
-fn needed(id: &str, method: &str) -> &'static str {
-    match (id, method) {
-        ("publish_events", _) => "publisher",
-        ("list_tokens" | "create_token" | "revoke_token", _) => "admin",
-        ("list_secrets" | "set_secret" | "remove_secret", _) => "admin",
-        ("check_filter" | "backtest_subscription" | "log_out", _) | (_, "get") => "viewer",
-        _ => "editor",
-    }
-}
-
-fn covers(role: &str, needed: &str) -> bool {
-    let rank =
-        |name| ["publisher", "viewer", "editor", "admin"].iter().position(|role| *role == name);
-    match needed {
-        "publisher" => role != "viewer",
-        _ => rank(role) >= rank(needed),
-    }
-}
+use crate::support::{TestRuntime, eventually};
 
 #[tokio::test]
 async fn a_revoked_token_opens_nothing_any_more() {

@@ -232,8 +232,9 @@ async fn keys_are_listed_in_pages_and_wrong_ones_refused() {
         put(&rt, &path, json!({ "value": key })).await;
     }
     let page = rt.get("/api/v1/kv/list?prefix=a%2F&limit=2").await;
-    assert_eq!((&page["items"][1]["key"], &page["next"]), (&json!("a/2"), &json!("a/2")));
-    let rest = rt.get("/api/v1/kv/list?prefix=a%2F&cursor=a%2F2").await;
+    assert_eq!(page["items"][1]["key"], "a/2");
+    let next = page["next"].as_str().expect("a cursor");
+    let rest = rt.get(&format!("/api/v1/kv/list?prefix=a%2F&cursor={next}")).await;
     let keys: Vec<_> = rest["items"].as_array().expect("keys").iter().map(|k| &k["key"]).collect();
     assert_eq!((keys, &rest["next"]), (vec![&json!("a/Z"), &json!("a/é")], &Value::Null));
     let refused = async |path: &str, body: Value| {
