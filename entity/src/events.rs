@@ -28,6 +28,8 @@ pub struct Model {
     pub spread: i64,
     /// CRC-32 of uid, source, type and data.
     pub checksum: i64,
+    /// When its payload was erased.
+    pub erased_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -19,6 +19,8 @@ pub struct Model {
     /// The last owner stopped in order.
     pub clean: bool,
     pub unclean_stops: i64,
+    /// From this seq on every event is stored.
+    pub retained: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

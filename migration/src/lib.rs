@@ -16,6 +16,7 @@ mod m20260101_000009_modules;
 mod m20260101_000010_discarded_by;
 mod m20260101_000011_hooks;
 mod m20260101_000012_token_rates;
+mod m20260101_000013_care;
 
 pub struct Migrator;
 
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000010_discarded_by::Migration),
             Box::new(m20260101_000011_hooks::Migration),
             Box::new(m20260101_000012_token_rates::Migration),
+            Box::new(m20260101_000013_care::Migration),
         ]
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     actors::journal::{PublishError, WriteError},
     domain::{event::PatternError, json::TextError},
     runtime::{
-        ChangeError, DeleteError, Field, KeyError, RerunError, SaveError, SecretError, Stopped,
-        VaultError,
+        BackupError, ChangeError, DeleteError, Field, KeyError, RerunError, SaveError, SecretError,
+        Stopped, VaultError,
     },
     store,
 };
@@ -249,6 +249,16 @@ impl From<PublishError> for ApiError {
             PublishError::DiskFull => Self::new(Code::DiskFull, detail).after(5),
             PublishError::Backlog { .. } => Self::new(Code::Backlog, detail).after(2),
             PublishError::Refused(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Busy => Self::new(Code::Conflict, error.to_string()),
+            BackupError::NoRoom(detail) => Self::new(Code::DiskFull, detail).after(60),
+            BackupError::Failed(error) => Self::internal(error),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod backtest;
+mod backup;
 mod bulk;
 mod contract;
 #[cfg(feature = "dashboard")]
@@ -112,6 +113,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                             .configure(dead_letters::routes)
                             .configure(scheduled::routes)
                             .configure(tokens::routes)
+                            .configure(backup::routes)
                             .configure(session::routes)
                             .configure(live::routes)
                             .configure(system::routes)

@@ -11,8 +11,9 @@ use utoipa::OpenApi;
 
 pub(super) use super::contract::Problems;
 use super::{
-    backtest, bulk, contract::Contract, dead_letters, docs_page, error::Problem, events, filters,
-    hooks, kv, live, runs, scheduled, scripts, secrets, session, subscriptions, system, tokens,
+    backtest, backup, bulk, contract::Contract, dead_letters, docs_page, error::Problem, events,
+    filters, hooks, kv, live, runs, scheduled, scripts, secrets, session, subscriptions, system,
+    tokens,
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -52,6 +53,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         tokens::list, tokens::create, tokens::revoke,
         session::who, session::log_in, session::log_out,
         system::actors, system::restart, system::stats, system::series, system::storage, system::config,
+        backup::back_up,
         system::audit, system::sdk, system::metrics, system::healthz, system::readyz,
         live::live,
     ),

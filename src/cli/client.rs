@@ -7,6 +7,10 @@ use clap::Args;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+/// A download may take so long, and be silent for so long.
+const DOWNLOAD_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
 /// Which server, and as whom.
 #[derive(Args, Clone)]
 pub(super) struct ServerArgs {
@@ -94,6 +98,28 @@ impl Client {
             return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
         }
         Err(problem(status, &text))
+    }
+
+    /// What a `POST` streams, piece by piece.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1{path}", self.server);
+        let request = self.http.post(&url).bearer_auth(&self.token).timeout(DOWNLOAD_MAX);
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(problem(status, &response.text().await?));
+        }
+        loop {
+            let piece = tokio::time::timeout(SILENCE_MAX, response.chunk()).await;
+            match piece.context("the server has sent nothing for two minutes")?? {
+                Some(piece) => take(&piece)?,
+                None => return Ok(()),
+            }
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the arguments or the configuration are wrong.
 
+mod backup;
 mod bench;
 mod client;
 mod config;
@@ -9,6 +10,7 @@ mod emit;
 mod hooks;
 mod rerun;
 mod resources;
+mod restore;
 mod run;
 mod serve;
 
@@ -59,6 +61,10 @@ enum Command {
     Hooks(hooks::Hooks),
     /// Tokens of a server
     Tokens(resources::Tokens),
+    /// Copy the store of a running server into a file
+    Backup(backup::BackupArgs),
+    /// Make a backup the store of a stopped server
+    Restore(restore::RestoreArgs),
     /// Measure a running server
     Bench(bench::BenchArgs),
     /// Check or show the configuration
@@ -120,6 +126,8 @@ pub fn main() -> ExitCode {
         Some(Command::Secrets(args)) => resources::secrets(&args),
         Some(Command::Hooks(args)) => hooks::run(&args),
         Some(Command::Tokens(args)) => resources::tokens(&args),
+        Some(Command::Backup(args)) => backup::run(&args),
+        Some(Command::Restore(args)) => restore::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Completions { shell }) => {

@@ -23,5 +23,5 @@ pub(crate) use self::{
     modules::{Choice, LinkError, Linked, Versions, imported, link},
     recording::{Call, Recorded, Recording, Step, steps},
     run::{Doors, Grants, ROOM_KIB, RunHost},
-    vault::Vault,
+    vault::{KeyCheck, Vault, check_key},
 };

@@ -215,6 +215,32 @@ impl Key {
     }
 }
 
+/// What a key file can do for secrets that are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyCheck {
+    /// There are no secrets.
+    NotNeeded,
+    /// The key opens all of them.
+    Opens,
+    /// There is no key file.
+    Missing,
+    /// The key is another one for so many of them.
+    Another { closed: usize },
+}
+
+/// Whether the key in this file opens these secrets.
+///
+/// # Errors
+/// [`VaultError::KeyFile`] for a file that is no key.
+pub(crate) fn check_key(key_file: &Path, secrets: &[SealedSecret]) -> Result<KeyCheck, VaultError> {
+    if secrets.is_empty() {
+        return Ok(KeyCheck::NotNeeded);
+    }
+    let Some(key) = read_key(key_file)? else { return Ok(KeyCheck::Missing) };
+    let closed = secrets.iter().filter(|secret| key.open(secret).is_none()).count();
+    Ok(if closed == 0 { KeyCheck::Opens } else { KeyCheck::Another { closed } })
+}
+
 /// The key in a file; `None` when there is no file.
 fn read_key(path: &Path) -> Result<Option<Key>, VaultError> {
     let wrong = |what: String| VaultError::KeyFile(format!("{}: {what}", path.display()));

@@ -11,6 +11,7 @@
 //! ```
 
 mod backtest;
+mod backup;
 mod dead_letters;
 mod events;
 mod hooks;
@@ -40,6 +41,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::reruns::Then;
 pub use self::{
     backtest::{BACKTEST_EVENTS_MAX, BACKTEST_EXAMPLES, Backtest, Changed, Criteria, Difference},
+    backup::{Backup, BackupError},
     dead_letters::{BulkError, DeadLetters, ReplayError},
     events::{DeliveryState, DeliveryStatus, UnmatchedEvents},
     hooks::{HookTally, Hooks, OpenHook, Refused},
@@ -93,6 +95,8 @@ struct Inner {
     stopping: AtomicBool,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
     arbiter: Arbiter,
+    /// Held by the one backup that is being made.
+    backup: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a runtime is made of before it starts.

@@ -167,6 +167,7 @@ impl Builder {
             stopping: AtomicBool::new(false),
             writer: std::sync::Mutex::new(Some(writer)),
             arbiter,
+            backup: Arc::default(),
         }));
         actix::spawn(runtime.clone().keep_retention());
         Ok(runtime)

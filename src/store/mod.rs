@@ -10,7 +10,9 @@ use std::{
 };
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, Statement};
+use sqlx::postgres::PgConnectOptions;
 
+pub mod backup;
 pub mod journal;
 
 mod access;
@@ -75,6 +77,8 @@ pub struct Store {
     journal: Arc<Mutex<Option<Box<dyn JournalStore>>>>,
     /// Of the SQLite file.
     path: Option<PathBuf>,
+    /// Of PostgreSQL.
+    postgres: Option<PgConnectOptions>,
     retained: Arc<retention::Position>,
 }
 

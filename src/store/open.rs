@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Error, Gate, SQLITE_PRAGMAS, Store,
+    backup::UNFINISHED,
     journal::{JournalStore, postgres, sqlite},
     owner::OwnerLock,
 };
@@ -94,7 +95,7 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
     prepare(&connection).await?;
     let gate = Gate::default();
     let journal = sqlite::SqliteJournal::new(path, lock, gate.clone());
-    Ok(Store::new(connection, gate, Box::new(journal), Some(path.to_owned())))
+    Ok(Store::new(connection, gate, Box::new(journal), Some(path.to_owned()), None))
 }
 
 /// Refuses a connection that would lose what it acknowledged.
@@ -131,14 +132,30 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
         .connect_with(options.clone())
         .await
         .map_err(|error| refused(&error))?;
+    refuse_half_a_store(&mut owner).await?;
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
     prepare(&connection).await?;
     // The journal takes the lock again when it claims, on the connection that it keeps.
     owner.close().await.map_err(|error| refused(&error))?;
     let gate = Gate::default();
-    let journal =
-        postgres::PostgresJournal::new(options, gate.clone()).map_err(|error| refused(&error))?;
-    Ok(Store::new(connection, gate, Box::new(journal), None))
+    let journal = postgres::PostgresJournal::new(options.clone(), gate.clone())
+        .map_err(|error| refused(&error))?;
+    Ok(Store::new(connection, gate, Box::new(journal), None, Some(options)))
+}
+
+/// A restore fills tables that are not a store until it has ended.
+async fn refuse_half_a_store(connection: &mut PgConnection) -> Result<(), Error> {
+    let unfinished: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(UNFINISHED)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| Error::Refused(format!("cannot open the database: {error}")))?;
+    if unfinished {
+        return Err(Error::Refused(
+            "a restore into this database did not end: run `tripline restore` again".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Brings the schema up to date and sees to the journal's row.
@@ -170,6 +187,7 @@ async fn prepare(connection: &DatabaseConnection) -> Result<(), Error> {
             accepted_at: Set(0),
             clean: Set(true),
             unclean_stops: Set(0),
+            retained: Set(1),
         };
         entity::journal_state::Entity::insert(row).exec_without_returning(connection).await?;
     }
@@ -182,8 +200,9 @@ impl Store {
         gate: Gate,
         journal: Box<dyn JournalStore>,
         path: Option<PathBuf>,
+        postgres: Option<PgConnectOptions>,
     ) -> Self {
         let journal = Arc::new(Mutex::new(Some(journal)));
-        Self { connection, gate, journal, path, retained: Arc::default() }
+        Self { connection, gate, journal, path, postgres, retained: Arc::default() }
     }
 }

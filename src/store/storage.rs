@@ -26,7 +26,7 @@ pub struct TableSize {
     pub bytes: Option<u64>,
 }
 
-const TABLES: [&str; 24] = [
+pub(super) const TABLES: [&str; 25] = [
     "events",
     "key_blocks",
     "key_segments",
@@ -50,6 +50,7 @@ const TABLES: [&str; 24] = [
     "kv",
     "kv_spaces",
     "secrets",
+    "hooks",
     "seaql_migrations",
 ];
 

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod api;
+mod backup;
 mod crashes;
 mod dashboard;
 mod delivery;
@@ -27,5 +28,6 @@ mod roles;
 mod secrets;
 mod store;
 mod support;
+mod upgrade;
 mod watching;
 mod wire;

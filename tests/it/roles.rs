@@ -24,6 +24,7 @@ const ADMIN: Needs = Needs::Of(Role::Admin);
 /// A row for each operation: one that is missing here fails the test.
 const OPERATIONS: &[(&str, Needs)] = &[
     ("abort_bulk", EDITOR),
+    ("back_up", ADMIN),
     ("backfill_subscription", EDITOR),
     ("backtest_subscription", VIEWER),
     ("cancel_scheduled", EDITOR),

@@ -1,5 +1,7 @@
 //! What the store refuses to run without.
 
+use std::collections::BTreeSet;
+
 use tripline::store::{Error, Store};
 
 use super::support::{Db, event};
@@ -73,4 +75,20 @@ fn postgres_that_acknowledges_before_its_disk_is_refused() {
         panic!("a store that may lose what it acknowledged was opened");
     };
     assert!(message.contains("synchronous_commit is off"), "{message}");
+}
+
+/// What is not in the list would be missing in sizes, and in the way of a restore.
+#[test]
+fn every_table_is_in_the_list_of_tables() {
+    let db = Db::sqlite();
+    let store = db.open();
+    let listed = db.wait(store.storage()).unwrap().tables.into_iter().map(|table| table.name);
+    let path = db.url.strip_prefix("sqlite://").unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+    let mut statement = connection.prepare(sql).unwrap();
+    let there = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let (listed, there): (BTreeSet<String>, BTreeSet<String>) =
+        (listed.collect(), there.map(Result::unwrap).collect());
+    assert_eq!(listed, there);
 }

@@ -115,6 +115,40 @@ impl Server {
         self.child.take().expect("a running server").wait().unwrap()
     }
 
+    /// Runs a command beside it: with its configuration, its address and, if there is one, its
+    /// admin's token. Answers the exit code and what it printed.
+    pub(crate) fn cli(&self, args: &[&str]) -> (i32, String) {
+        outcome(self.command(args))
+    }
+
+    /// The same while the test goes on.
+    pub(crate) async fn cli_meanwhile(&self, args: &[&str]) -> (i32, String) {
+        let command = self.command(args);
+        tokio::task::spawn_blocking(move || outcome(command)).await.unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let token = fs::read_to_string(self.data().join("admin.token")).unwrap_or_default();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tripline"));
+        command
+            .args(args)
+            .current_dir(self.home.path())
+            .envs(self.environment.iter().cloned())
+            .env("NO_COLOR", "1")
+            .env("TRIPLINE_URL", self.url())
+            .env("TRIPLINE_TOKEN", token.trim())
+            .stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Starts it and waits for the end that it must come to: what it says.
+    pub(crate) fn refuses_to_start(&mut self) -> String {
+        self.launch();
+        let status = self.wait();
+        assert!(!status.success(), "it started and stopped:\n{}", self.log());
+        self.log()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -147,6 +181,13 @@ impl Server {
     fn log_path(&self) -> PathBuf {
         self.home.path().join("server.log")
     }
+}
+
+fn outcome(mut command: Command) -> (i32, String) {
+    let output = command.output().expect("the binary starts");
+    let text = [output.stdout, output.stderr].concat();
+    let code = output.status.code().expect("it was not killed");
+    (code, String::from_utf8_lossy(&text).into_owned())
 }
 
 impl Drop for Server {
