@@ -110,7 +110,7 @@ impl DeadLetterActor {
         // While they were recorded the window may have been closed: what they spent counts anew.
         self.budget.add(spent);
         if self.window.is_none() && !self.budget.is_untouched() {
-            self.window = Some(Millis::now());
+            self.window = Some(Millis::steady());
             ctx.notify_later(CloseWindow, WINDOW);
         }
     }
@@ -166,7 +166,7 @@ async fn record(core: &Core, budget: Budget) -> Result<Recorded, Error> {
 
 /// The letters that were only counted since `from`, as events.
 async fn sums(core: &Core, budget: &Budget, from: Millis) -> Result<Vec<Scheduled>, Error> {
-    let (untold, now) = (budget.close(), Millis::now());
+    let (untold, now) = (budget.close(), Millis::steady());
     let ids: Vec<_> = untold.iter().filter_map(|(id, _)| *id).collect();
     let names = core.store.subscriptions().names(&ids).await?;
     let sum = |(of, count): (Option<_>, u64)| {
@@ -194,7 +194,6 @@ async fn step(core: &Core, scheduler: &Scheduling) -> Result<Option<Duration>, E
         finish(core, scheduler, &operation).await?;
         return Ok(Some(Duration::ZERO));
     }
-    core.store.bulk().progress(operation.id, done).await?;
     let pace = operation.rate.map_or(Duration::ZERO, |rate| {
         Duration::from_secs_f64(done as f64 / f64::from(rate.max(1)))
     });
@@ -202,7 +201,7 @@ async fn step(core: &Core, scheduler: &Scheduling) -> Result<Option<Duration>, E
 }
 
 async fn finish(core: &Core, scheduler: &Scheduling, done: &BulkOperation) -> Result<(), Error> {
-    let (now, id) = (Millis::now(), ScheduledId::fresh());
+    let (now, id) = (Millis::steady(), ScheduledId::fresh());
     let alert = core.journal.alerts().then(|| {
         let action = done.action.as_str();
         let event =
@@ -240,7 +239,7 @@ async fn slice_of(
             scheduler.admit.do_send(Admit(rows));
         }
         BulkAction::Discard => letters.discard_many(&ids, operation.id).await?,
-        BulkAction::Restore => letters.restore_many(&ids).await?,
+        BulkAction::Restore => letters.restore_many(&ids, operation.id).await?,
     }
     Ok(ids.len() as u64)
 }

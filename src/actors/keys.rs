@@ -59,7 +59,7 @@ impl KeysActor {
 async fn sweep(core: Rc<Core>) -> Result<(), store::Error> {
     loop {
         let look = core.doors.ledger.look();
-        let found = core.store.kv().expired(Millis::now(), SWEEP_KEYS).await;
+        let found = core.store.kv().expired(Millis::steady(), SWEEP_KEYS).await;
         // The look ends whatever was found; what was written since is not what has expired.
         let keys = found.as_ref().map(Vec::clone).unwrap_or_default();
         let expired = core.doors.ledger.unchanged(look, keys);

@@ -36,7 +36,7 @@ const TURN_MAX: usize = 256;
 const NO_ROOM: Duration = Duration::from_millis(100);
 /// A trial lasts at most so much longer than a run may.
 const TRIAL_GRACE: Duration = Duration::from_secs(2);
-/// Longest sleep: the wall clock may be set while we wait.
+/// Longest sleep.
 const NAP_MAX: Duration = Duration::from_secs(1);
 
 /// A row that was written outside the journal: a replay.
@@ -152,7 +152,7 @@ impl SchedulerActor {
 
     /// Hands over what is due, then sleeps until the next one is.
     fn turn(&mut self, ctx: &mut Context<Self>) {
-        let now = Millis::now();
+        let now = Millis::steady();
         self.emit_due(now);
         self.next_suspect(ctx);
         if !self.turning {

@@ -1075,7 +1075,8 @@ impl SubscriptionActor {
                 lineage: lineage.clone(),
             };
             let key = if chosen { EventKey::of(&event) } else { None };
-            Emission { event, key, delay: emit.delay }
+            let due_at = emit.delay.map(|delay| Millis::steady().plus(delay));
+            Emission { event, key, due_at }
         };
         Ok(emits.into_iter().enumerate().map(emission).collect())
     }
@@ -1127,7 +1128,7 @@ impl SubscriptionActor {
             subscription: self.slot.id,
             status: if dead { RowStatus::Dying } else { RowStatus::Retrying },
             attempts: attempt,
-            next_at: if dead { now } else { now.plus(wait) },
+            next_at: if dead { now } else { Millis::steady().plus(wait) },
             first_failed_at: old.and_then(|row| row.first_failed_at).or(Some(now)),
             script_version: version,
             letter: old.and_then(|row| row.letter),

@@ -313,7 +313,7 @@ impl SupervisorActor {
 
     fn crashed(&mut self, crashed: &Crashed, ctx: &mut Context<Self>) {
         let Some(slot) = self.core.slot(crashed.subscription) else { return };
-        let now = Millis::now();
+        let now = Millis::steady();
         {
             let mut tally = slot.tally.borrow_mut();
             tally.restarts += 1;
@@ -448,7 +448,7 @@ impl Handler<Restarts> for SupervisorActor {
     type Result = MessageResult<Restarts>;
 
     fn handle(&mut self, _: Restarts, _: &mut Context<Self>) -> Self::Result {
-        let (policy, now) = (self.core.config.supervisor.restart_policy(), Millis::now());
+        let (policy, now) = (self.core.config.supervisor.restart_policy(), Millis::steady());
         MessageResult(
             self.histories
                 .iter_mut()

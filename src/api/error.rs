@@ -324,6 +324,11 @@ impl From<store::Error> for ApiError {
             store::Error::InUse { .. } => Code::InUse,
             store::Error::NotDead { .. } => Code::NotDead,
             store::Error::Full => Code::DiskFull,
+            store::Error::Away(_) => {
+                tracing::warn!(%error, "a request failed");
+                let detail = "the database does not answer; ask again soon";
+                return Self::new(Code::Unavailable, detail).after(1);
+            }
             _ => return Self::internal(error),
         };
         let mut problem = Self::new(code, error.to_string());

@@ -109,7 +109,8 @@ async fn list(
     let search = search.into_inner();
     let after = extract::cursor(LIST, search.cursor.as_deref())?;
     let span = Span { prefix: search.prefix.unwrap_or_default(), after };
-    let (items, more) = runtime.store().kv().page(&namespace, &span, limit, Millis::now()).await?;
+    let (items, more) =
+        runtime.store().kv().page(&namespace, &span, limit, Millis::steady()).await?;
     let next = items.last().filter(|_| more).map(|item| extract::seal(LIST, &item.key));
     let items = items.into_iter().map(KeyOut::of).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next }))
@@ -124,7 +125,7 @@ async fn show(
     path: Path<(String, String)>,
 ) -> Result<Json<KeyOut>, ApiError> {
     let (namespace, key) = place(path)?;
-    let found = runtime.store().kv().find(&namespace, &key, Millis::now()).await?;
+    let found = runtime.store().kv().find(&namespace, &key, Millis::steady()).await?;
     let item = found.ok_or_else(|| ApiError::not_found("key", key))?;
     Ok(Json(KeyOut::of(item)?))
 }

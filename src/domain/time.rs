@@ -1,6 +1,14 @@
 //! Time as the product writes it: milliseconds since 1970 in UTC inside, RFC 3339 outside.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use time::{
@@ -22,6 +30,20 @@ impl Millis {
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// The clock of what waits: the wall clock when the process first looked, and what has passed
+    /// since. A step of the wall clock does not move it, so that nothing comes early or late for one.
+    /// A machine that slept goes on waiting where it stopped.
+    #[must_use]
+    pub fn steady() -> Self {
+        Self(STEADY.first.plus(STEADY.at.elapsed()).0 + STEADY.ahead.load(Relaxed))
+    }
+
+    /// The steady clock is not behind `at` from now on: what a store holds was written by then, and
+    /// the wall clock may have been set back between two starts.
+    pub fn steady_from(at: Self) {
+        STEADY.ahead.fetch_add(at.0.saturating_sub(Self::steady().0).max(0), Relaxed);
+    }
+
     #[must_use]
     pub fn plus(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
@@ -38,6 +60,16 @@ impl Millis {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
+
+struct Steady {
+    first: Millis,
+    at: Instant,
+    /// Milliseconds that were added since.
+    ahead: AtomicI64,
+}
+
+static STEADY: LazyLock<Steady> =
+    LazyLock::new(|| Steady { first: Millis::now(), at: Instant::now(), ahead: AtomicI64::new(0) });
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,6 +205,16 @@ mod tests {
     fn times_are_printed_in_utc_with_milliseconds() {
         assert_eq!(Millis(1_769_860_800_123).to_string(), "2026-01-31T12:00:00.123Z");
         assert_eq!("2026-01-31T13:00:00.123+01:00".parse(), Ok(Millis(1_769_860_800_123)));
+    }
+
+    #[test]
+    fn the_steady_clock_goes_on_and_catches_up_with_a_store() {
+        let before = Millis::steady();
+        let ahead = before.plus(Duration::from_hours(1));
+        Millis::steady_from(ahead);
+        Millis::steady_from(before);
+        let after = Millis::steady();
+        assert!(after >= ahead && after.since(ahead) < Duration::from_mins(1), "{after}");
     }
 
     #[test]

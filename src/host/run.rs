@@ -119,7 +119,7 @@ impl RunHost {
     ///
     /// What is answered must be submitted to the journal before anything else is taken.
     pub(crate) fn commit(&self, writes: Vec<KvWrite>) -> Result<(Clock, Vec<Change>), CommitError> {
-        let now = Millis::now();
+        let now = Millis::steady();
         let inner = &*self.0;
         // Namespaces were checked at the border.
         let changes: Vec<Change> =
@@ -234,7 +234,7 @@ impl Inner {
     async fn get(&self, space: Space, key: String) -> Result<Answer, Refusal> {
         let namespace = self.namespace(&space)?;
         self.enter(&namespace).await;
-        let now = Millis::now();
+        let now = Millis::steady();
         let what = Range::Key(key.clone());
         let (at, pending) = self.doors.ledger.read(&namespace, &what, self.reader);
         self.notes.borrow_mut().reads.push(Read { namespace: namespace.clone(), what, at });
@@ -253,7 +253,7 @@ impl Inner {
     async fn list(&self, space: Space, span: Span, limit: u32) -> Result<Answer, Refusal> {
         let namespace = self.namespace(&space)?;
         self.enter(&namespace).await;
-        let now = Millis::now();
+        let now = Millis::steady();
         let whole = Range::Part { span: span.clone(), upto: None };
         let (at, pending) = self.doors.ledger.read(&namespace, &whole, self.reader);
         let pending: Vec<(String, Option<Stored>)> = pending

@@ -50,7 +50,7 @@ impl DeadLetters {
         filter: LetterFilter,
         rate: Option<u32>,
     ) -> Result<BulkOperation, BulkError> {
-        let now = Millis::now();
+        let now = Millis::steady();
         let total = self.0.store().letters().count_matching(action, &filter, now).await?;
         let operation = BulkOperation {
             id: BulkId::fresh(),

@@ -44,7 +44,7 @@ impl Keys {
         value: String,
         ttl: Option<Duration>,
     ) -> Result<Stored, KeyError> {
-        let expires_at = ttl.map(|ttl| Millis::now().plus(ttl));
+        let expires_at = ttl.map(|ttl| Millis::steady().plus(ttl));
         let stored = Stored { value: value.into(), expires_at };
         self.write(Change { namespace, key, value: Some(stored.clone()) }).await?;
         Ok(stored)

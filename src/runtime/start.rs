@@ -102,6 +102,9 @@ impl Builder {
             journal_store.claim().map(|state| (journal_store, state))
         });
         let (journal_store, state) = claimed.await.map_err(|_| StartError::Core)??;
+        if let Some(at) = store.outcomes().last_at().await? {
+            Millis::steady_from(at);
+        }
         let found = find(&store, state.clone()).await?;
         let reach = Reach::new(config.fetch.subnets.iter().copied());
         let fetcher = Fetcher::start(reach, config.script.fetch_bytes)?;
@@ -276,7 +279,7 @@ impl Parts {
         let changes = placing.place_all().await?;
         // Only now: a row of a subscription that is not there would be taken for an orphan.
         let scheduler = SchedulerActor::create(|_| {
-            SchedulerActor::new(Rc::clone(&core), accused, suspects.then(Millis::now))
+            SchedulerActor::new(Rc::clone(&core), accused, suspects.then(Millis::steady))
         });
         core.set_scheduler(scheduler.clone().recipient());
 

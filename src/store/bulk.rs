@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, LetterFilter, Store, encode, journal::Scheduled, scheduled};
+use super::{Error, LetterFilter, Store, Write, encode, journal::Scheduled, scheduled};
 use crate::domain::{BulkId, Millis};
 
 /// See [`Store::bulk`].
@@ -101,17 +101,6 @@ impl Bulk<'_> {
         query.all(&self.0.connection).await?.into_iter().map(BulkOperation::try_from).collect()
     }
 
-    /// Counts `more` letters as taken.
-    pub async fn progress(&self, id: BulkId, more: u64) -> Result<(), Error> {
-        let write = self.0.write().await?;
-        Entity::update_many()
-            .col_expr(Column::Done, Expr::col(Column::Done).add(encode::int(more)))
-            .filter(Column::Id.eq(id.0))
-            .exec(&*write)
-            .await?;
-        write.commit().await
-    }
-
     /// Ends an operation that is running; one that has ended stays as it ended. `alert` is written
     /// with it, on its way into the log; false: it had ended before, and nothing was written.
     pub async fn finish(
@@ -149,6 +138,17 @@ impl BulkAction {
             Self::Restore => "restore",
         }
     }
+}
+
+/// Counts `more` letters as taken, in the transaction that takes them: a crash in between would
+/// leave a count that never adds up.
+pub(super) async fn count(write: &Write, id: BulkId, more: u64) -> Result<(), Error> {
+    Entity::update_many()
+        .col_expr(Column::Done, Expr::col(Column::Done).add(encode::int(more)))
+        .filter(Column::Id.eq(id.0))
+        .exec(&**write)
+        .await?;
+    Ok(())
 }
 
 const fn action(action: BulkAction) -> &'static str {

@@ -1,6 +1,6 @@
 //! Why the store did not do what it was asked.
 
-use sea_orm::{DbErr, SqlErr};
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,6 +30,9 @@ pub enum Error {
     Refused(String),
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The database is away, or gave no connection in time. It may be asked again soon.
+    #[error("the database does not answer: {0}")]
+    Away(DbErr),
     #[error("the store failed: {0}")]
     Database(DbErr),
 }
@@ -41,7 +44,23 @@ impl From<DbErr> for Error {
         if text.contains("database or disk is full") || text.contains("No space left on device") {
             return Self::Full;
         }
-        Self::Database(error)
+        if is_away(&error) { Self::Away(error) } else { Self::Database(error) }
+    }
+}
+
+/// No connection, one that broke, or a PostgreSQL that starts, stops or ends sessions (class 57P).
+fn is_away(error: &DbErr) -> bool {
+    use sea_orm::sqlx::Error as Driver;
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            match &**error {
+                Driver::Io(_) | Driver::PoolTimedOut | Driver::WorkerCrashed => true,
+                Driver::Database(said) => said.code().is_some_and(|code| code.starts_with("57P")),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 

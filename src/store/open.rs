@@ -31,6 +31,8 @@ use crate::domain::Millis;
 /// Readers at once on SQLite. Writers pass the gate, so one of them is never idle in a queue.
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 8;
+/// How long a request waits for a PostgreSQL that is away, or for one of its connections.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Store {
     /// Opens `sqlite://path/to.db` (created if need be, its folder too) or `postgres://…`.
@@ -128,7 +130,7 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
     postgres::lock(&mut owner).await.map_err(|error| Error::Owned(error.to_string()))?;
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
-        .acquire_timeout(Duration::from_secs(30))
+        .acquire_timeout(ANSWER_TIMEOUT)
         .connect_with(options.clone())
         .await
         .map_err(|error| refused(&error))?;

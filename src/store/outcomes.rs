@@ -25,6 +25,12 @@ const STRETCH_GAP: u64 = 256;
 pub struct Outcomes<'a>(pub(super) &'a Store);
 
 impl Outcomes<'_> {
+    /// When the last of them was committed, by the steady clock of whoever did.
+    pub async fn last_at(&self) -> Result<Option<Millis>, Error> {
+        let last = Entity::find().order_by_desc(Column::Batch).one(&self.0.connection).await?;
+        Ok(last.map(|block| Millis(block.at)))
+    }
+
     /// All outcomes of events above the watermark, in the order of their commits.
     pub async fn fresh_after(&self, watermark: Seq) -> Result<Vec<BlockEntry>, Error> {
         let mut found = Vec::new();

@@ -14,19 +14,19 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sign(secret: &str, text: &str) -> String {
+pub(crate) fn sign(secret: &str, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key");
     mac.update(text.as_bytes());
     hex(&mac.finalize().into_bytes())
 }
 
-async fn secret(rt: &TestRuntime, name: &str, value: &str) {
+pub(crate) async fn secret(rt: &TestRuntime, name: &str, value: &str) {
     let path = format!("/api/v1/secrets/{name}");
     rt.request(Method::PUT, &path, Some(&json!({ "value": value }))).await.ok(&path);
 }
 
 /// A delivery as another system sends it: without a token.
-async fn deliver(
+pub(crate) async fn deliver(
     rt: &TestRuntime,
     hook: &str,
     headers: &[(&str, &str)],

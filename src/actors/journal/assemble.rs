@@ -62,6 +62,21 @@ impl Assembled {
     }
 }
 
+/// When a commit is made.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    /// For what people read: when events were accepted.
+    pub(super) wall: Millis,
+    /// For what waits, and for the next start to go on from.
+    pub(super) steady: Millis,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self { wall: Millis::now(), steady: Millis::steady() }
+    }
+}
+
 /// The keys that must be looked up before [`assemble`], in the order in which it asks for them.
 pub(super) fn keys(requests: &[Request]) -> Vec<EventKey> {
     let mut keys = Vec::new();
@@ -86,18 +101,18 @@ pub(super) fn assemble(
     known: Vec<Option<KnownEvent>>,
     state: &JournalState,
     watermark: Seq,
-    now: Millis,
+    now: Now,
     salt: impl FnMut() -> u64,
 ) -> Assembled {
     let mut builder = Builder {
         commit: Commit {
             batch: state.batch + 1,
-            at: now,
+            at: now.steady,
             seq: state.seq,
             run: state.run,
             watermark,
             // Time never runs backwards in the log, whatever the clock does.
-            accepted_at: state.accepted_at.max(now),
+            accepted_at: state.accepted_at.max(now.wall),
             ..Commit::default()
         },
         entries: Vec::new(),
@@ -132,7 +147,7 @@ pub(super) fn assemble(
             }
             Request::Cursor { subscription, to } => builder.cursor(*subscription, *to),
             Request::Change(change) => {
-                builder.change(&change.kind, now);
+                builder.change(&change.kind, now.steady);
                 if let Some(alert) = &change.alert {
                     builder.emit(alert, EventKey::of(alert));
                 }
@@ -258,7 +273,7 @@ impl<S: FnMut() -> u64> Builder<S> {
     }
 
     fn emission(&mut self, emission: &Emission) -> Option<EventId> {
-        let Some(delay) = emission.delay else {
+        let Some(due_at) = emission.due_at else {
             return Some(self.emit(&emission.event, emission.key));
         };
         // Its key is looked up again when it is due; here the look-up is only consumed.
@@ -267,7 +282,7 @@ impl<S: FnMut() -> u64> Builder<S> {
         }
         self.commit.scheduled.push(Scheduled {
             id: ScheduledId::fresh(),
-            due_at: self.commit.at.plus(delay),
+            due_at,
             created_at: self.commit.at,
             event: emission.event.clone(),
         });

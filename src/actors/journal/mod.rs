@@ -13,7 +13,10 @@ mod queue;
 mod request;
 mod writer;
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -35,6 +38,11 @@ use crate::{
     domain::{NewEvent, ScheduledId, Seq, SubscriptionId, settle::Watermark},
     store::journal::{JournalState, JournalStore},
 };
+
+/// How often a publisher that waits looks whether the store fails meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
+/// A publisher waits no longer than this for a store that neither fails nor answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// The way in. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -102,9 +110,27 @@ impl Journal {
         let arrived = std::time::Instant::now();
         let publish = Publish { items, weight, arrived, reply: Some(reply) };
         self.queue.publish(Request::Publish(publish), weight)?;
-        answer.await.unwrap_or_else(|_| {
-            Err(PublishError::Closed { reason: "the journal has stopped".into() })
-        })
+        self.answered(answer, arrived).await
+    }
+
+    /// The writer's answer; or, while a store that fails keeps the writer from giving one, that.
+    /// What nobody waits for any more is not written, unless that is under way.
+    async fn answered(
+        &self,
+        mut answer: oneshot::Receiver<Result<Vec<Accepted>, PublishError>>,
+        asked: std::time::Instant,
+    ) -> Result<Vec<Accepted>, PublishError> {
+        loop {
+            if let Ok(answer) = tokio::time::timeout(LOOK, &mut answer).await {
+                return answer.unwrap_or_else(|_| Err(closed("the journal has stopped")));
+            }
+            match self.intake() {
+                Intake::Open if asked.elapsed() < ANSWER_WITHIN => {}
+                Intake::Open => return Err(closed("the store does not answer")),
+                Intake::DiskFull => return Err(PublishError::DiskFull),
+                Intake::Closed(reason) | Intake::Stopped(reason) => return Err(closed(&reason)),
+            }
+        }
     }
 
     /// Changes a subscription; returns the first seq that meets the new state of things.
@@ -229,6 +255,10 @@ impl Journal {
     pub(crate) fn stop(&self) {
         self.queue.stop();
     }
+}
+
+fn closed(reason: &str) -> PublishError {
+    PublishError::Closed { reason: reason.into() }
 }
 
 fn stopped() -> WriteError {

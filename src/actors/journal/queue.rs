@@ -6,7 +6,7 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::request::{PublishError, Request};
@@ -36,7 +36,8 @@ struct Inbox {
     requests: VecDeque<Request>,
     publish_bytes: usize,
     intake: Intake,
-    stop: bool,
+    /// Since when no more is to be taken.
+    stop: Option<Instant>,
     /// The writer sleeps: whoever brings something wakes it.
     idle: bool,
 }
@@ -57,7 +58,7 @@ impl Queue {
                 requests: VecDeque::new(),
                 publish_bytes: 0,
                 intake: Intake::Open,
-                stop: false,
+                stop: None,
                 idle: false,
             }),
             work: Condvar::new(),
@@ -125,7 +126,7 @@ impl Queue {
     pub(super) fn take(&self, patience: Option<Duration>) -> Option<Vec<Request>> {
         let mut inbox = self.inbox();
         while inbox.requests.is_empty() {
-            if inbox.stop {
+            if inbox.stop.is_some() {
                 return None;
             }
             inbox.idle = true;
@@ -136,7 +137,7 @@ impl Queue {
                         .work
                         .wait_timeout(inbox, patience)
                         .unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() && inbox.requests.is_empty() && !inbox.stop {
+                    if waited.timed_out() && inbox.requests.is_empty() && inbox.stop.is_none() {
                         return Some(Vec::new());
                     }
                     inbox
@@ -157,10 +158,15 @@ impl Queue {
         Some(batch)
     }
 
+    /// How long ago the end was asked for; `None`: it was not.
+    pub(super) fn stopping_for(&self) -> Option<Duration> {
+        self.inbox().stop.map(|since| since.elapsed())
+    }
+
     /// No more publishes; what is queued is still written.
     pub(super) fn stop(&self) {
         let mut inbox = self.inbox();
-        inbox.stop = true;
+        inbox.stop.get_or_insert_with(Instant::now);
         if matches!(inbox.intake, Intake::Open) {
             inbox.intake = Intake::Closed("the server is shutting down".into());
         }

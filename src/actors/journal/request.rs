@@ -106,6 +106,11 @@ impl Publish {
             let _ = reply.send(answer);
         }
     }
+
+    /// Whoever published it was told something else meanwhile, or has hung up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
 }
 
 /// An event that asks to be accepted.
@@ -233,8 +238,8 @@ pub(crate) struct Emission {
     pub(crate) event: NewEvent,
     /// Only for an id that the script chose; the ids we make cannot repeat.
     pub(crate) key: Option<EventKey>,
-    /// Kept as a `scheduled` row for this long.
-    pub(crate) delay: Option<Duration>,
+    /// Kept as a `scheduled` row until then, by the steady clock.
+    pub(crate) due_at: Option<Millis>,
 }
 
 /// A subscription takes a cursor: whatever of it is in hand need not hold the watermark any more.

@@ -20,7 +20,7 @@ use metrics::{Counter, Histogram};
 use tracing::{error, info, warn};
 
 use super::{
-    assemble::{self, Assembled},
+    assemble::{self, Assembled, Now},
     queue::{Intake, Queue},
     request::{KeyChanges, PublishError, Request, Told, WriteError},
 };
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long the writer waits before it tries a store again that failed or is full.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Once the server is to stop, a store that fails has so long to come back.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Without work for so long, the writer tidies the store once.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
@@ -120,7 +123,9 @@ enum Failure {
     Refused(String),
     /// Nothing was written; the same requests may be tried again.
     NotWritten(Intake),
-    Stale(String),
+    /// No commit will ever go through: another process owns the store, or the server is to stop and
+    /// the store does not come back.
+    Final(String),
 }
 
 impl Writer {
@@ -159,6 +164,12 @@ impl Writer {
     /// Writes all of them, whatever it takes. An error is final.
     fn write(&mut self, requests: Vec<Request>) -> Result<(), String> {
         let mut requests = requests;
+        requests.retain(
+            |request| !matches!(request, Request::Publish(publish) if publish.is_given_up()),
+        );
+        if requests.is_empty() {
+            return Ok(());
+        }
         loop {
             match self.attempt(&mut requests) {
                 Ok(assembled) => {
@@ -189,7 +200,7 @@ impl Writer {
                         return Ok(());
                     }
                 }
-                Err(Failure::Stale(reason)) => return Err(reason),
+                Err(Failure::Final(reason)) => return Err(reason),
             }
         }
     }
@@ -210,7 +221,7 @@ impl Writer {
             known,
             &self.state,
             self.watermark.mark(),
-            Millis::now(),
+            Now::read(),
             rand::random::<u64>,
         );
         assembled.commit.recovered = self.has_recovered();
@@ -248,7 +259,7 @@ impl Writer {
                 warn!("the disk of the store is full; intake is closed");
                 Ok(Failure::NotWritten(Intake::DiskFull))
             }
-            CommitError::Stale { .. } => Ok(Failure::Stale(error.to_string())),
+            CommitError::Stale { .. } => Ok(Failure::Final(error.to_string())),
             CommitError::Unknown(reason) => {
                 error!(%reason, batch, "a commit failed; intake is closed and the store opened again");
                 let intake = Intake::Closed(format!("the store failed: {reason}"));
@@ -256,7 +267,7 @@ impl Writer {
                 loop {
                     match self.store.reopen() {
                         Ok(state) if state.epoch != self.state.epoch => {
-                            return Ok(Failure::Stale(
+                            return Ok(Failure::Final(
                                 CommitError::Stale { ours: self.state.epoch }.to_string(),
                             ));
                         }
@@ -267,7 +278,7 @@ impl Writer {
                         }
                         Ok(_) => return Ok(Failure::NotWritten(intake)),
                         Err(stale @ CommitError::Stale { .. }) => {
-                            return Ok(Failure::Stale(stale.to_string()));
+                            return Ok(Failure::Final(stale.to_string()));
                         }
                         Err(error) => warn!(%error, "the store does not open yet"),
                     }
@@ -280,6 +291,9 @@ impl Writer {
                     // The one place where the journal waits for the world: there is nothing to do
                     // but to try again, and publishers are answered by the closed intake meanwhile.
                     std::thread::sleep(RETRY);
+                    if let Some(reason) = self.gives_up() {
+                        return Ok(Failure::Final(reason));
+                    }
                 }
             }
         }
@@ -312,10 +326,20 @@ impl Writer {
         }
     }
 
+    /// The server is to stop, and has waited for its store for long enough: what is not written
+    /// runs again after the next start.
+    fn gives_up(&self) -> Option<String> {
+        let waited = self.queue.stopping_for().is_some_and(|since| since > STOP_PATIENCE);
+        waited.then(|| "the store failed until the server was to stop".to_owned())
+    }
+
     /// Returns once an empty commit goes through.
     fn wait_for_store(&mut self) -> Result<(), String> {
         loop {
             std::thread::sleep(RETRY);
+            if let Some(reason) = self.gives_up() {
+                return Err(reason);
+            }
             match self.flush_mark() {
                 Ok(()) => return Ok(()),
                 Err(error @ CommitError::Stale { .. }) => return Err(error.to_string()),
@@ -336,7 +360,7 @@ impl Writer {
             Vec::new(),
             &self.state,
             self.watermark.mark(),
-            Millis::now(),
+            Now::read(),
             || 0,
         );
         assembled.commit.recovered = self.has_recovered();

@@ -25,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A server that does not answer for this long is a lost connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A commit, or a look-up of its keys, that takes longer is one whose answer never comes: the network
+/// may be cut, which the system itself notices after a quarter of an hour.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for reading all filters of the keys.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The owner's lock: one per schema of the database.
 pub(in crate::store) const TRY_LOCK: &str =
     "SELECT pg_try_advisory_lock(1953655152, hashtext(current_schema()))";
@@ -50,11 +56,23 @@ impl PostgresJournal {
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection, &mut KeyIndex) -> Result<T, CommitError>,
     ) -> Result<T, CommitError> {
+        self.within(ANSWER_TIMEOUT, work)
+    }
+
+    fn within<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection, &mut KeyIndex) -> Result<T, CommitError>,
+    ) -> Result<T, CommitError> {
         let connection = self
             .connection
             .as_mut()
             .ok_or_else(|| CommitError::Unknown("the store is not open".into()))?;
-        let result = self.runtime.block_on(work(connection, &mut self.keys));
+        let result = self.runtime.block_on(async {
+            let answered = tokio::time::timeout(limit, work(connection, &mut self.keys));
+            let silent = |_| Err(CommitError::Unknown("PostgreSQL does not answer".into()));
+            answered.await.unwrap_or_else(silent)
+        });
         if matches!(result, Err(CommitError::Unknown(_) | CommitError::Stale { .. })) {
             self.connection = None;
         }
@@ -80,7 +98,7 @@ impl JournalStore for PostgresJournal {
         let gate = self.gate.clone();
         let _turn = gate.hold();
         self.connection = Some(self.open()?);
-        let state = self.with(async |connection, index| {
+        let state = self.within(LOAD_TIMEOUT, async |connection, index| {
             let mut transaction = connection.begin().await.map_err(unknown)?;
             transaction.execute(statements::CLAIM).await.map_err(unknown)?;
             let state = state(&mut transaction).await?;
@@ -146,7 +164,7 @@ impl JournalStore for PostgresJournal {
         self.connection = None;
         self.connection = Some(self.open()?);
         let epoch = self.epoch;
-        self.with(async |connection, index| {
+        self.within(LOAD_TIMEOUT, async |connection, index| {
             let state = state(connection).await?;
             if state.epoch != epoch {
                 return Err(CommitError::Stale { ours: epoch });

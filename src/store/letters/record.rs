@@ -99,7 +99,8 @@ async fn record(
     let names = subscription_names(write, rows).await?;
     let events = event_facts(write, rows).await?;
     let unknown = EventFacts::default();
-    let now = Millis::now();
+    // As bulk operations compare it with their beginning.
+    let now = Millis::steady();
 
     let (mut ids, mut fresh) = (Vec::with_capacity(rows.len()), Vec::new());
     let mut alerts = Vec::new();

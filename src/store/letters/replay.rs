@@ -15,7 +15,7 @@ use super::{LetterStatus, Letters};
 use crate::{
     domain::{BulkId, DeliveryId, EventId, LetterId, Millis, Seq, SubscriptionId},
     store::{
-        Error, Write, encode,
+        Error, Write, bulk, encode,
         journal::{DeliveryRow, RowStatus},
     },
 };
@@ -41,7 +41,7 @@ impl Letters<'_> {
         if entity::events::Entity::find_by_id(seq).one(&*write).await?.is_none() {
             return Err(Error::not_found("event", letter.event));
         }
-        let mut row = pending(&letter, Millis::now());
+        let mut row = pending(&letter, Millis::steady());
         row.pinned_version = version;
         if let Some(data) = data {
             row.data = Some(data.to_owned());
@@ -59,7 +59,8 @@ impl Letters<'_> {
 
     /// Replays many for a bulk operation, with the script's version of their last attempt if
     /// `pinned_original`. Passes over those that are no longer `dead` or cannot be replayed, for
-    /// their subscription is gone; these are not offered to this operation again.
+    /// their subscription is gone; these are not offered to this operation again. All of them count
+    /// as taken by it.
     pub async fn start_replays(
         &self,
         ids: &[LetterId],
@@ -67,7 +68,7 @@ impl Letters<'_> {
         bulk: BulkId,
     ) -> Result<Vec<DeliveryRow>, Error> {
         let write = self.0.write().await?;
-        let now = Millis::now();
+        let now = Millis::steady();
         let letters = Entity::find()
             .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
             .filter(Column::Status.eq(LetterStatus::Dead.as_str()))
@@ -106,6 +107,7 @@ impl Letters<'_> {
             let rows = rows.iter().map(insert);
             deliveries::Entity::insert_many(rows).exec_without_returning(&*write).await?;
         }
+        bulk::count(&write, bulk, (taken.len() + skipped.len()) as u64).await?;
         write.commit().await?;
         Ok(rows)
     }
@@ -124,14 +126,16 @@ impl Letters<'_> {
     /// Ends those that are still `dead`.
     pub async fn discard_many(&self, ids: &[LetterId], bulk: BulkId) -> Result<(), Error> {
         let write = self.0.write().await?;
-        discard(&write, ids, Some(bulk)).await?;
+        let discarded = discard(&write, ids, Some(bulk)).await?;
+        bulk::count(&write, bulk, discarded).await?;
         write.commit().await
     }
 
     /// Undoes the discards of those that are still `discarded`.
-    pub async fn restore_many(&self, ids: &[LetterId]) -> Result<(), Error> {
+    pub async fn restore_many(&self, ids: &[LetterId], bulk: BulkId) -> Result<(), Error> {
         let write = self.0.write().await?;
-        restore(&write, ids).await?;
+        let restored = restore(&write, ids).await?;
+        bulk::count(&write, bulk, restored).await?;
         write.commit().await
     }
 
@@ -172,8 +176,9 @@ async fn set_status(
     Ok(())
 }
 
-async fn restore(write: &Write, ids: &[LetterId]) -> Result<(), Error> {
-    Entity::update_many()
+/// How many it was.
+async fn restore(write: &Write, ids: &[LetterId]) -> Result<u64, Error> {
+    let done = Entity::update_many()
         .col_expr(Column::Status, Expr::val(LetterStatus::Dead.as_str()))
         .col_expr(Column::DiscardedAt, Expr::val(Option::<i64>::None))
         .col_expr(Column::DiscardedBy, Expr::val(Option::<Uuid>::None))
@@ -182,20 +187,21 @@ async fn restore(write: &Write, ids: &[LetterId]) -> Result<(), Error> {
         .filter(Column::Status.eq(LetterStatus::Discarded.as_str()))
         .exec(&**write)
         .await?;
-    Ok(())
+    Ok(done.rows_affected)
 }
 
-async fn discard(write: &Write, ids: &[LetterId], bulk: Option<BulkId>) -> Result<(), Error> {
-    Entity::update_many()
+/// How many it was.
+async fn discard(write: &Write, ids: &[LetterId], bulk: Option<BulkId>) -> Result<u64, Error> {
+    let done = Entity::update_many()
         .col_expr(Column::Status, Expr::val(LetterStatus::Discarded.as_str()))
-        .col_expr(Column::DiscardedAt, Expr::val(Millis::now().0))
+        .col_expr(Column::DiscardedAt, Expr::val(Millis::steady().0))
         .col_expr(Column::DiscardedBy, Expr::val(bulk.map(|bulk| bulk.0)))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
         .filter(Column::Status.eq(LetterStatus::Dead.as_str()))
         .exec(&**write)
         .await?;
-    Ok(())
+    Ok(done.rows_affected)
 }
 
 /// The row of the letter's next replay: due at once, with all attempts before it.

@@ -2,8 +2,9 @@
 //!
 //! Publishers post numbered events and write down what was acknowledged; handlers emit children and
 //! sometimes fail; subscriptions are edited, paused, resumed, created and deleted meanwhile; and the
-//! whole process tree is killed again and again. Then a checker reads everything back over the API
-//! and compares it with the ledger: nothing lost, nothing shown twice, nothing stuck.
+//! whole process tree is killed again and again, stopped for a while, asked to end, and killed while
+//! it starts. Then a checker reads everything back over the API and compares it with the ledger:
+//! nothing lost, nothing shown twice, nothing stuck.
 //!
 //! A run in which no kill met unsettled events, waiting retries and a change in flight proves
 //! nothing, and fails as void. `TRIPLINE_LEDGER_KILLS` sets the number of kills (20).
@@ -81,7 +82,7 @@ async fn survive(database: Database) {
 
     let mut met = Met::default();
     for kill in 1..=kills {
-        nemesis::trouble_and_kill(&mut rt, &workload, &ledger, &mut met).await;
+        nemesis::trouble_and_kill(&mut rt, &workload, &ledger, &mut met, kills).await;
         if database == Database::Sqlite && kill % 10 == 0 {
             store::check_integrity(&rt.server.data());
         }
@@ -91,6 +92,7 @@ async fn survive(database: Database) {
     }
     finish(&ledger, publishers).await;
     workload.calm(&rt.api).await;
+    met.host_crashes = checker::replay_host_crashes(&rt.api).await;
 
     let findings = checker::check(&rt.api, &workload, &ledger).await;
     assert!(findings.is_empty(), "{}\n{met:?}", findings.join("\n"));

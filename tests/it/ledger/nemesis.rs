@@ -1,4 +1,6 @@
-//! Trouble: changes to subscriptions, then a kill of the whole process tree at a random moment.
+//! Trouble: changes to subscriptions, then the end of the whole process tree at a random moment.
+//! Mostly a kill; by turns it is stopped for a while before, or asked to end. Some of the starts
+//! after it are killed too, before they are ready.
 
 use std::{
     sync::atomic::Ordering,
@@ -13,7 +15,15 @@ use crate::support::{PATIENCE, TestRuntime, eventually};
 /// A kill comes at most so long after the events it waits for.
 const KILL_WITHIN_MS: u64 = 600;
 
-/// What the kills met. All three, or the run is void.
+/// How long a stop lasts, and one that is as long as those of a release.
+const STOP_MS: std::ops::Range<u64> = 300..1_000;
+const LONG_STOP_MS: std::ops::Range<u64> = 1_000..10_000;
+/// A start is killed so soon.
+const START_MS: std::ops::Range<u64> = 1..200;
+/// From so many kills on, a run is a release's.
+const LONG_RUN: usize = 100;
+
+/// What the kills met. All of it, or the run is void.
 #[derive(Debug, Default)]
 pub(super) struct Met {
     kills: usize,
@@ -25,6 +35,13 @@ pub(super) struct Met {
     with_changes: usize,
     /// Changes made in all.
     changes: usize,
+    /// Ends by SIGTERM, and kills some time after a SIGSTOP.
+    terminated: usize,
+    stopped: usize,
+    /// Starts that were killed before they were ready.
+    during_start: usize,
+    /// Deliveries that two kills met while they ran alone: an operator replays them.
+    pub(super) host_crashes: usize,
 }
 
 impl Met {
@@ -35,8 +52,15 @@ impl Met {
     }
 
     pub(super) fn assert_not_void(&self) {
-        let met_all = self.with_unsettled > 0 && self.with_retries > 0 && self.with_changes > 0;
-        assert!(met_all, "void: no kill met re-runs, retries and changes in flight: {self:?}");
+        let met = [
+            self.with_unsettled,
+            self.with_retries,
+            self.with_changes,
+            self.terminated,
+            self.stopped,
+            self.during_start,
+        ];
+        assert!(!met.contains(&0), "void: the kills did not meet all that they have to: {self:?}");
     }
 }
 
@@ -46,6 +70,7 @@ pub(super) async fn trouble_and_kill(
     workload: &Workload,
     ledger: &Ledger,
     met: &mut Met,
+    kills: usize,
 ) {
     let waited = Instant::now();
     let mut kill_at = None;
@@ -66,8 +91,7 @@ pub(super) async fn trouble_and_kill(
             // Dropped in flight: the request is on its way, and nobody knows how far it came.
             () = tokio::time::sleep_until(kill_at) => {
                 met.with_changes += 1;
-                rt.server.kill();
-                return;
+                break;
             }
             changed = change => {
                 changed.expect("nobody killed the server yet");
@@ -75,6 +99,40 @@ pub(super) async fn trouble_and_kill(
             }
         }
     }
+    end(rt, met, kills).await;
+    for _ in 0..met.kills % 3 {
+        rt.server.launch();
+        pause(START_MS).await;
+        rt.server.kill();
+        met.during_start += 1;
+    }
+}
+
+/// Every fifth end is a kill after a stop, every seventh one by SIGTERM.
+async fn end(rt: &mut TestRuntime, met: &mut Met, kills: usize) {
+    match met.kills {
+        round if round % 5 == 3 => {
+            rt.server.signal("STOP");
+            pause(if kills < LONG_RUN { STOP_MS } else { LONG_STOP_MS }).await;
+            rt.server.signal("CONT");
+            // It may have taken what came meanwhile, or be about to.
+            pause(0..KILL_WITHIN_MS).await;
+            rt.server.kill();
+            met.stopped += 1;
+        }
+        round if round % 7 == 5 => {
+            rt.server.signal("TERM");
+            let status = rt.server.ended().await;
+            assert!(status.success(), "{status}: {}", rt.server.log());
+            met.terminated += 1;
+        }
+        _ => rt.server.kill(),
+    }
+}
+
+async fn pause(ms: std::ops::Range<u64>) {
+    let ms = rand::rng().random_range(ms);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 pub(super) async fn wait_for(ledger: &Ledger, acknowledged: usize) {

@@ -4,8 +4,9 @@
  * remembered; a sync carries the remembered ones over into the shadow folder. After a kill the
  * shadow holds exactly what a machine without power would find: the files as of their last sync.
  *
- * It can also fail: while the shadow holds a file `full`, writes to the store's files end in ENOSPC,
- * and while it holds `fails`, syncs of them end in EIO.
+ * It can also fail. The file `control` in the shadow folder is shared memory: words of 64 bits by
+ * which a test counts the calls on the store's files and says which of them are to fail, or which is
+ * the last thing that the process does; see the enum below.
  *
  * POWER_DATA: the folder watched, files named tripline.db*, without the shared memory, which SQLite
  * rebuilds. POWER_SHADOW: the shadow folder; while it holds a file `ignore-sync`, no sync counts. */
@@ -15,9 +16,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -36,6 +39,18 @@ struct file {
   char name[NAME_MAX + 1];
   struct change *first, **last;
 };
+
+/* Words of the control. A call that is the n-th of its kind, from 1, fails when FROM <= n < TO. */
+enum {
+  SYNCS, WRITES, /* calls so far */
+  SYNC_FROM, SYNC_TO, WRITE_FROM, WRITE_TO,
+  CALLS, /* of both kinds */
+  LAST,  /* number of the call instead of which the process is killed */
+  FAILED /* calls that failed so far */
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static unsigned long long *control;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct file *files;
@@ -94,21 +109,47 @@ static int shadow_path(char *path, const char *name) {
   return snprintf(path, PATH_MAX, "%s/%s", getenv("POWER_SHADOW"), name);
 }
 
-/* Whether this fault is on, and the descriptor is one of the store's files. */
-static int faulty(const char *fault, int fd) {
+static void map_control(void) {
   char path[PATH_MAX];
-  shadow_path(path, fault);
-  if (access(path, F_OK)) return 0;
+  shadow_path(path, "control");
+  int fd = open(path, O_RDWR);
+  if (fd < 0) abort();
+  control = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (control == MAP_FAILED) abort();
+  close(fd);
+}
+
+static unsigned long long count(int word) {
+  return __atomic_add_fetch(&control[word], 1, __ATOMIC_SEQ_CST);
+}
+
+/* Counts a call on `fd`, if that is one of the store's files, and whether it is to fail. */
+static int fails(int fd, int calls, int from) {
   pthread_mutex_lock(&lock);
   int is_store = file_of(fd) != NULL;
   pthread_mutex_unlock(&lock);
-  return is_store;
+  if (!is_store) return 0;
+  pthread_once(&once, map_control);
+  if (count(CALLS) == __atomic_load_n(&control[LAST], __ATOMIC_SEQ_CST)) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+  }
+  unsigned long long n = count(calls);
+  if (n < __atomic_load_n(&control[from], __ATOMIC_SEQ_CST)) return 0;
+  if (n >= __atomic_load_n(&control[from + 1], __ATOMIC_SEQ_CST)) return 0;
+  count(FAILED);
+  return 1;
 }
 
-#define FAIL_WHEN(fault, fd, code) \
-  if (faulty(fault, fd)) {         \
-    errno = code;                  \
-    return -1;                     \
+#define WRITE_MAY_FAIL(fd)              \
+  if (fails(fd, WRITES, WRITE_FROM)) {  \
+    errno = ENOSPC;                     \
+    return -1;                          \
+  }
+#define SYNC_MAY_FAIL(fd)             \
+  if (fails(fd, SYNCS, SYNC_FROM)) {  \
+    errno = EIO;                      \
+    return -1;                        \
   }
 
 /* What was written before the sync began is on disk now. */
@@ -139,7 +180,7 @@ static void carry_over(int fd) {
 }
 
 ssize_t write(int fd, const void *bytes, size_t length) {
-  FAIL_WHEN("full", fd, ENOSPC)
+  WRITE_MAY_FAIL(fd)
   off_t at = lseek(fd, 0, SEEK_CUR);
   ssize_t wrote = REAL(write)(fd, bytes, length);
   if (wrote > 0 && at >= 0) remember(fd, at, bytes, wrote, 0);
@@ -147,14 +188,14 @@ ssize_t write(int fd, const void *bytes, size_t length) {
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t at) {
-  FAIL_WHEN("full", fd, ENOSPC)
+  WRITE_MAY_FAIL(fd)
   ssize_t wrote = REAL(pwrite)(fd, bytes, length, at);
   if (wrote > 0) remember(fd, at, bytes, wrote, 0);
   return wrote;
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
-  FAIL_WHEN("full", fd, ENOSPC)
+  WRITE_MAY_FAIL(fd)
   ssize_t wrote = REAL(pwrite64)(fd, bytes, length, at);
   if (wrote > 0) remember(fd, at, bytes, wrote, 0);
   return wrote;
@@ -174,14 +215,14 @@ int ftruncate64(int fd, off64_t length) {
 
 /* Changes that others make while the disk is busy are carried over too: a disk may write early. */
 int fsync(int fd) {
-  FAIL_WHEN("fails", fd, EIO)
+  SYNC_MAY_FAIL(fd)
   int failed = REAL(fsync)(fd);
   if (!failed) carry_over(fd);
   return failed;
 }
 
 int fdatasync(int fd) {
-  FAIL_WHEN("fails", fd, EIO)
+  SYNC_MAY_FAIL(fd)
   int failed = REAL(fdatasync)(fd);
   if (!failed) carry_over(fd);
   return failed;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,7 +18,7 @@ pub(crate) enum Disk {
 }
 
 /// What a disk may do to a store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing more fits on it.
     Full,
@@ -29,6 +30,22 @@ pub(crate) struct Power {
     disk: Disk,
     /// The files as of their last sync.
     shadow: PathBuf,
+    /// Memory shared with the recorder; see [`Word`].
+    control: fs::File,
+}
+
+/// Words of the control, as `power.c` numbers them.
+#[derive(Clone, Copy)]
+enum Word {
+    Syncs = 0,
+    Writes = 1,
+    SyncFrom = 2,
+    SyncTo = 3,
+    WriteFrom = 4,
+    WriteTo = 5,
+    Calls = 6,
+    Last = 7,
+    Failed = 8,
 }
 
 impl Power {
@@ -51,16 +68,49 @@ impl Power {
         server.env("LD_PRELOAD", library.display().to_string());
         server.env("POWER_DATA", home.join("data").display().to_string());
         server.env("POWER_SHADOW", shadow.display().to_string());
-        Self { disk, shadow }
+        let mut control = fs::File::options();
+        let control = control.read(true).write(true).create_new(true);
+        let control = control.open(shadow.join("control")).unwrap();
+        control.set_len(4096).unwrap();
+        Self { disk, shadow, control }
     }
 
     /// From now on, until it is [mended](Self::mend).
     pub(crate) fn fault(&self, fault: Fault) {
-        fs::write(self.shadow.join(fault.file()), "").unwrap();
+        self.fault_at(fault, 1, u64::MAX);
+    }
+
+    /// The `nth` call from now on fails, and those after it: so many in all.
+    pub(crate) fn fault_at(&self, fault: Fault, nth: u64, times: u64) {
+        let (calls, from, to) = fault.words();
+        let first = self.word(calls) + nth;
+        self.set(from, first);
+        self.set(to, first.saturating_add(times));
     }
 
     pub(crate) fn mend(&self, fault: Fault) {
-        fs::remove_file(self.shadow.join(fault.file())).unwrap();
+        let (_, _, to) = fault.words();
+        self.set(to, 0);
+    }
+
+    /// Calls that failed so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.word(Word::Failed)
+    }
+
+    /// Instead of the `nth` write or sync from now on, the process dies.
+    pub(crate) fn die_at(&self, nth: u64) {
+        self.set(Word::Last, self.word(Word::Calls) + nth);
+    }
+
+    fn word(&self, word: Word) -> u64 {
+        let mut bytes = [0; 8];
+        self.control.read_exact_at(&mut bytes, word as u64 * 8).unwrap();
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn set(&self, word: Word, value: u64) {
+        self.control.write_all_at(&value.to_ne_bytes(), word as u64 * 8).unwrap();
     }
 
     /// All that there is now counts as synced; from here on the disk behaves as it was made.
@@ -76,7 +126,7 @@ impl Power {
     }
 
     /// What the next start finds, after the process is gone: nothing that was not synced.
-    pub(super) fn cut(&self, data: &Path) {
+    pub(crate) fn cut(&self, data: &Path) {
         for file in store_files(data) {
             fs::remove_file(file).unwrap();
         }
@@ -87,10 +137,11 @@ impl Power {
 }
 
 impl Fault {
-    const fn file(self) -> &'static str {
+    /// Calls that it may hit, and the first and the end of those that fail.
+    const fn words(self) -> (Word, Word, Word) {
         match self {
-            Self::Full => "full",
-            Self::SyncFails => "fails",
+            Self::Full => (Word::Writes, Word::WriteFrom, Word::WriteTo),
+            Self::SyncFails => (Word::Syncs, Word::SyncFrom, Word::SyncTo),
         }
     }
 }

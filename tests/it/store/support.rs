@@ -1,6 +1,6 @@
 //! A database of its own for each test, and short ways to say what is in a commit.
 
-use std::{future::Future, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crate::support::postgres_url;
 use sqlx::{Connection, Executor, PgConnection};
@@ -99,6 +99,25 @@ impl Db {
         Some(Self { url, runtime, _folder: None, schema: Some((server, schema)) })
     }
 
+    /// Another empty database of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        if self.is_sqlite() { Self::sqlite() } else { Self::postgres().expect("as for this one") }
+    }
+
+    /// One that somebody else made, and takes away.
+    pub(crate) fn at(url: &str) -> Self {
+        Self { url: url.to_owned(), runtime: Driven::start(), _folder: None, schema: None }
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.file().is_some()
+    }
+
+    /// Where SQLite has it.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.url.strip_prefix("sqlite://").map(Path::new)
+    }
+
     /// Waits for asynchronous work; the journal's blocking calls stay outside.
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.handle.block_on(work)
@@ -118,12 +137,9 @@ impl Db {
 
     /// Runs a statement behind the store's back.
     pub(crate) fn tamper(&self, sql: &str) {
-        match &self.schema {
-            None => {
-                let path = self.url.strip_prefix("sqlite://").unwrap();
-                rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
-            }
-            Some(_) => self.wait(async {
+        match self.file() {
+            Some(file) => rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap(),
+            None => self.wait(async {
                 let mut connection = PgConnection::connect(&self.url).await.unwrap();
                 connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
             }),

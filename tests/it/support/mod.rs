@@ -4,6 +4,8 @@
 //! waits polls up to [`PATIENCE`] and then fails with the last state seen.
 
 mod api;
+mod cluster;
+mod dump;
 mod expect;
 mod postgres;
 mod runtime;
@@ -11,6 +13,8 @@ mod server;
 mod wait;
 
 pub(crate) use api::{Api, http};
+pub(crate) use cluster::Cluster;
+pub(crate) use dump::Dump;
 pub(crate) use expect::{Delivery, Letter};
 pub(crate) use postgres::{Database, postgres_url};
 pub(crate) use runtime::TestRuntime;

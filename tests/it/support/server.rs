@@ -96,6 +96,13 @@ impl Server {
         }
     }
 
+    /// How the process ended by itself, which it has to do soon.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running server");
+        super::eventually("the end of the server", async || child.try_wait().unwrap().ok_or(()))
+            .await
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");

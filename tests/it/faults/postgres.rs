@@ -1,0 +1,116 @@
+//! PostgreSQL restarts, drops its sessions and stands still, under load.
+//!
+//! `TRIPLINE_FAULT_RESTARTS` and `TRIPLINE_FAULT_SESSIONS` are the numbers of restarts and of times
+//! that all sessions are dropped, `TRIPLINE_FAULT_STOP_S` how long the server stands still.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::RngExt as _;
+use reqwest::Method;
+
+use super::load::Load;
+use crate::support::{Cluster, Server, TestRuntime, http};
+
+/// So much of the rate has to come back, and so soon.
+const SHARE: f64 = 0.9;
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_database_that_restarts_loses_nothing() {
+    let Some((cluster, rt)) = start().await else { return };
+    let load = Load::start(&rt);
+    load.go_on().await;
+    let restarts = number("TRIPLINE_FAULT_RESTARTS", 3);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..restarts {
+        let full = load.rate(Duration::from_secs(1)).await;
+        let server = Arc::clone(&cluster);
+        tokio::task::spawn_blocking(move || server.restart_at_once()).await.unwrap();
+        slowest = slowest.max(load.recover(full, SHARE, BACK_WITHIN).await);
+    }
+    assert!(load.refused() > 0, "void: nobody noticed");
+    println!("{restarts} restarts, back within {slowest:?}, {}", figures(&load));
+    load.finish(&rt, "all").await;
+}
+
+#[tokio::test]
+async fn a_database_that_drops_its_sessions_loses_nothing() {
+    let Some((cluster, rt)) = start().await else { return };
+    let load = Load::start(&rt);
+    load.go_on().await;
+    let times = number("TRIPLINE_FAULT_SESSIONS", 8);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..times {
+        let full = load.rate(Duration::from_secs(1)).await;
+        let pause = rand::rng().random_range(0..300);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        cluster.end_sessions().await;
+        slowest = slowest.max(load.recover(full, SHARE, BACK_WITHIN).await);
+    }
+    println!("sessions dropped {times} times, back within {slowest:?}, {}", figures(&load));
+    load.finish(&rt, "all").await;
+}
+
+#[tokio::test]
+async fn a_database_that_stands_still_holds_nobody_up() {
+    let Some((cluster, rt)) = start().await else { return };
+    let load = Load::start(&rt);
+    load.go_on().await;
+    cluster.signal("STOP");
+    let span = number("TRIPLINE_FAULT_STOP_S", 6);
+    tokio::time::sleep(Duration::from_secs(span)).await;
+    cluster.signal("CONT");
+    load.go_on().await;
+    assert!(load.refused() > 0, "void: nobody noticed");
+    println!("stood still for {span} s, {}", figures(&load));
+    load.finish(&rt, "all").await;
+}
+
+/// Whoever reads is told as well, and not only that something failed.
+#[tokio::test]
+async fn a_database_that_is_away_is_said_to_be() {
+    let Some((cluster, rt)) = start().await else { return };
+    let load = Load::start(&rt);
+    load.go_on().await;
+    cluster.stop_at_once();
+    for path in ["/api/v1/events", "/api/v1/dead-letters", "/api/v1/subscriptions"] {
+        let asked = Instant::now();
+        let answer = rt.request(Method::GET, path, None).await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "{path}: {:?}", asked.elapsed());
+        answer.refused(503, "unavailable");
+    }
+    // What needs no database is there.
+    for (path, status) in [("/", 200), ("/healthz", 200), ("/readyz", 503)] {
+        let answer = http().get(rt.server.url() + path).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+    }
+    cluster.start_again();
+    load.go_on().await;
+    rt.get("/api/v1/events").await;
+    load.finish(&rt, "all").await;
+}
+
+fn figures(load: &Load) -> String {
+    format!(
+        "{} acknowledged, {} refused meanwhile, the slowest answer after {:?}",
+        load.acknowledged(),
+        load.refused(),
+        load.slowest()
+    )
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+async fn start() -> Option<(Arc<Cluster>, TestRuntime)> {
+    let cluster = Arc::new(Cluster::start()?);
+    let mut server = Server::new("", Some(&cluster.url()));
+    server.start().await;
+    let rt = TestRuntime::of(server);
+    rt.subscription("all").on("test.load").add().await;
+    Some((cluster, rt))
+}
