@@ -37,6 +37,7 @@ pub struct Config {
     pub retention: Retention,
     pub metrics: Metrics,
     pub alerts: Alerts,
+    pub telemetry: Telemetry,
     pub log: Log,
 }
 
@@ -273,6 +274,22 @@ pub struct Alerts {
     pub events: bool,
 }
 
+/// Traces for OpenTelemetry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Where spans are posted, as JSON to `/v1/traces` below it: an OTLP collector such as
+    /// `http://127.0.0.1:4318`. Default: empty, no traces.
+    pub otlp_endpoint: String,
+    /// Headers of these requests, as `name=value,name=value`. Not shown anywhere.
+    pub otlp_headers: String,
+    /// `service.name` of the spans. Default `tripline`.
+    pub service_name: String,
+    /// Which part of the publishes without a trace of their own begins one, 0 to 1. Default 1. Whether
+    /// a trace that a publisher sent is recorded the publisher decides.
+    pub sample_ratio: f64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Secrets {
@@ -328,6 +345,28 @@ impl Default for Storage {
 impl Default for Alerts {
     fn default() -> Self {
         Self { events: true }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: String::new(),
+            otlp_headers: String::new(),
+            service_name: "tripline".into(),
+            sample_ratio: 1.0,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Name and value of each header.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.otlp_headers.split(',').filter(|pair| !pair.trim().is_empty());
+        pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.trim(), value.trim())
+        })
     }
 }
 
@@ -522,8 +561,35 @@ impl Config {
                 "off, error, warn, info, debug, trace, or a filter such as \"tripline=debug,warn\"",
             );
         }
+        self.check_telemetry()?;
         self.check_script()?;
         self.check_supervisor()
+    }
+
+    fn check_telemetry(&self) -> Result<(), (&'static str, String)> {
+        let telemetry = &self.telemetry;
+        let endpoint = &telemetry.otlp_endpoint;
+        let is_http = endpoint
+            .parse::<url::Url>()
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
+        if !endpoint.is_empty() && !is_http {
+            let expected = "the URL of an OTLP collector over HTTP, such as http://127.0.0.1:4318";
+            return Err(("telemetry.otlp_endpoint", expected.into()));
+        }
+        let is_header = |(name, value): (&str, &str)| {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !name.is_empty()
+                && name.chars().all(is_name)
+                && !value.is_empty()
+                && value.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        };
+        if !telemetry.headers().all(is_header) {
+            return Err(("telemetry.otlp_headers", "name=value pairs with commas between".into()));
+        }
+        if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
+            return Err(("telemetry.sample_ratio", "0 to 1".into()));
+        }
+        Ok(())
     }
 
     /// The limits of a run whose subscription has none of its own.
@@ -661,6 +727,13 @@ pub enum Error {
     Wrong { place: String, problem: String },
 }
 
+/// Variables that all programs with OpenTelemetry know, and which keys they are here. Our own win.
+const OPENTELEMETRY: [(&str, &str); 3] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "telemetry.otlp_headers"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
+];
+
 /// Reads the file (`./tripline.toml` if it exists and none is named), then lays environment
 /// variables and flags over it.
 ///
@@ -679,10 +752,18 @@ pub fn load(
             .map_err(|source| Error::Read { path: path.into(), source })?;
         table = read_file(path, &text, &mut sources)?;
     }
-    let mut variables: Vec<(String, String)> = environment
+    let (ours, others): (Vec<_>, Vec<_>) = environment
         .into_iter()
-        .filter(|(name, _)| name.starts_with("TRIPLINE_") && name.contains("__"))
-        .collect();
+        .partition(|(name, _)| name.starts_with("TRIPLINE_") && name.contains("__"));
+    for (name, value) in others {
+        let Some((_, key)) = OPENTELEMETRY.iter().find(|(known, _)| *known == name) else {
+            continue;
+        };
+        lay_over(&mut table, key, &value)
+            .map_err(|problem| Error::Wrong { place: format!("environment {name}"), problem })?;
+        sources.insert((*key).to_owned(), Source::Environment(name));
+    }
+    let mut variables: Vec<(String, String)> = ours;
     variables.sort();
     for (name, value) in variables {
         let key = name["TRIPLINE_".len()..].to_lowercase().replace("__", ".");
@@ -877,7 +958,11 @@ impl Loaded {
             .map(|(key, value)| {
                 let source = self.source(&key).to_string();
                 // A password in a database URL is a secret like any other.
-                let value = if key == "storage.url" { masked(value) } else { value };
+                let value = match key.as_str() {
+                    "storage.url" | "telemetry.otlp_endpoint" => masked(value),
+                    "telemetry.otlp_headers" if value != "" => "***".into(),
+                    _ => value,
+                };
                 (key, value, source)
             })
             .collect()
@@ -1047,6 +1132,28 @@ mod tests {
         assert!(error.to_string().contains("TRIPLINE_LANES__COUNT"), "{error}");
         let error = load_text("", &[("TRIPLINE_LANES__CUONT", "1")]).expect_err("a refusal");
         assert!(error.to_string().contains("did you mean `count`?"), "{error}");
+    }
+
+    #[test]
+    fn what_all_programs_with_opentelemetry_know_counts_below_our_own() {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer hush,x-tenant=a"),
+            ("OTEL_SERVICE_NAME", "orders"),
+            ("TRIPLINE_TELEMETRY__SERVICE_NAME", "tripline-orders"),
+        ];
+        let loaded = load_text("[telemetry]\notlp_endpoint = \"http://other\"", &variables);
+        let loaded = loaded.expect("loads");
+        let telemetry = &loaded.config.telemetry;
+        assert_eq!(telemetry.otlp_endpoint, "http://collector:4318");
+        assert_eq!(telemetry.service_name, "tripline-orders");
+        let headers: Vec<_> = telemetry.headers().collect();
+        assert_eq!(headers, [("authorization", "Bearer hush"), ("x-tenant", "a")]);
+        assert!(!format!("{:?}", loaded.entries()).contains("hush"));
+
+        refused("[telemetry]\notlp_endpoint = \"collector:4317\"", &["telemetry.otlp_endpoint"]);
+        refused("[telemetry]\notlp_headers = \"authorization\"", &["telemetry.otlp_headers"]);
+        refused("[telemetry]\nsample_ratio = 2.0", &["telemetry.sample_ratio", "0 to 1"]);
     }
 
     #[test]

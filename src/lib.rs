@@ -11,5 +11,6 @@ pub mod runtime;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
+mod traces;
 
 pub use runtime::Runtime;

@@ -28,6 +28,7 @@ use crate::{
     host::{Doors, Grants, RunHost},
     sandbox::{RunKey, Sandbox},
     store::Store,
+    traces::Thread,
 };
 
 /// Composition of the core thread; every actor on it holds an `Rc` of this.
@@ -180,8 +181,13 @@ impl Core {
     }
 
     /// Answers a run of a script; see [`RunHost::new`].
-    pub(crate) fn host(&self, grants: &Arc<Grants>, contested: BTreeSet<Namespace>) -> RunHost {
-        RunHost::new(&self.doors, grants, contested)
+    pub(crate) fn host(
+        &self,
+        grants: &Arc<Grants>,
+        contested: BTreeSet<Namespace>,
+        thread: Thread,
+    ) -> RunHost {
+        RunHost::new(&self.doors, grants, contested, thread)
     }
 
     pub(crate) fn next_key(&self) -> RunKey {

@@ -22,6 +22,7 @@ use std::{
 use actix::prelude::*;
 use futures::future::{AbortHandle, Abortable};
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::json;
 use tracing::{error, info, warn};
 
 use super::{
@@ -44,6 +45,7 @@ use crate::{
         Report, Run, RunFacts, RunKey, RunLimits, RunReport,
     },
     store::journal::{DeliveryRow, EventKey, RowStatus},
+    traces::{Attributes, Begun, Thread},
 };
 
 /// Deliveries that one context may have queued in its lane. Enough to keep a lane busy while the
@@ -241,6 +243,8 @@ struct InFlight {
     sent_at: Millis,
     /// Made when it asks first.
     host: Option<RunHost>,
+    /// Its span, if it is recorded.
+    trace: Option<Box<Begun>>,
     /// Ends its open questions with it.
     questions: Vec<OpenQuestion>,
 }
@@ -706,6 +710,7 @@ impl SubscriptionActor {
             record: self.core.config.script.record == Record::All,
             tape: None,
         };
+        let trace = self.core.doors.tracer.run(&delivery.event).map(Box::new);
         let in_flight = InFlight {
             delivery,
             version,
@@ -718,6 +723,7 @@ impl SubscriptionActor {
             sent: Instant::now(),
             sent_at: now,
             host: None,
+            trace,
             questions: Vec::new(),
         };
         self.in_flight.insert(key, in_flight);
@@ -858,9 +864,12 @@ impl SubscriptionActor {
         let Some(in_flight) = self.in_flight.get_mut(&key) else { return };
         self.slot.tally.borrow_mut().host_calls += 1;
         self.slot.meters().host_calls.increment(1);
-        let InFlight { delivery, grants, lane, host, questions, .. } = in_flight;
+        let InFlight { delivery, grants, lane, host, questions, trace, .. } = in_flight;
         let lane = *lane;
-        let host = host.get_or_insert_with(|| core.host(grants, delivery.contested.clone()));
+        let host = host.get_or_insert_with(|| {
+            let thread = Thread::of(&core.doors.tracer, trace.as_deref(), &delivery.event);
+            core.host(grants, delivery.contested.clone(), thread)
+        });
         let (abort, registration) = AbortHandle::new_pair();
         questions.push(OpenQuestion(abort));
         let answer = Abortable::new(host.answer(question), registration);
@@ -886,8 +895,9 @@ impl SubscriptionActor {
 
     fn finished(&mut self, in_flight: InFlight, mut report: RunReport) {
         let recording = self.recording(&in_flight, &mut report);
-        let InFlight { mut delivery, version, grants, mask, facts, sent, sent_at, host, .. } =
-            in_flight;
+        let InFlight {
+            mut delivery, version, grants, mask, facts, sent, sent_at, host, trace, ..
+        } = in_flight;
         let script = grants.script;
         if let Some(mask) = mask {
             mask.report(&mut report);
@@ -896,7 +906,7 @@ impl SubscriptionActor {
         let waited = sent.duration_since(delivery.due) + report.waited;
         self.account(&report, waited);
         let outcome = report.outcome.and_then(|result| {
-            let emits = self.emissions(&delivery, report.emits)?;
+            let emits = self.emissions(&delivery, report.emits, trace.as_deref())?;
             Ok((result, emits))
         });
         // Last, for what is taken here is as good as committed.
@@ -948,12 +958,45 @@ impl SubscriptionActor {
                 recording,
             })
         });
-        match error {
-            None => self.succeed(delivery, version, report.duration, kept, effects),
-            Some(error) => {
-                self.fail(delivery, version, report.duration, kept, error, report.retry_after);
+        let traced = trace.map(|trace| self.traced(*trace, &delivery, &facts, waited, &effects));
+        let ended = traced.as_ref().and_then(|_| error.clone());
+        let is_dead = match error {
+            None => {
+                self.succeed(delivery, version, report.duration, kept, effects);
+                false
             }
+            Some(error) => {
+                self.fail(delivery, version, report.duration, kept, error, report.retry_after)
+            }
+        };
+        if let Some((span, attributes)) = traced {
+            self.core.doors.tracer.ran(span, &self.slot.name.borrow(), attributes, ended, is_dead);
         }
+    }
+
+    /// What a run's span says of it. What it emitted is recorded here.
+    fn traced(
+        &self,
+        span: Begun,
+        delivery: &Delivery,
+        facts: &RunFacts,
+        waited: Duration,
+        effects: &Effects,
+    ) -> (Begun, Attributes) {
+        let emits = effects.emits.iter().map(|emission| &emission.event);
+        self.core.doors.tracer.emitted(&span, emits);
+        let event = &delivery.event;
+        let attributes = vec![
+            ("tripline.run.id", json!(facts.run_id)),
+            ("tripline.run.attempt", json!(facts.attempt)),
+            ("tripline.run.queued_ms", json!(waited.as_secs_f64() * 1_000.0)),
+            ("tripline.subscription.id", json!(self.slot.id)),
+            ("tripline.replay", json!(delivery.replay())),
+            ("cloudevents.event_id", json!(event.id())),
+            ("cloudevents.event_type", json!(*event.envelope.event_type)),
+            ("tripline.event.uid", json!(event.uid)),
+        ];
+        (span, attributes)
     }
 
     /// What a run needs to run again, if its lane has kept its part and all of it is not too much.
@@ -997,7 +1040,7 @@ impl SubscriptionActor {
         let host = match host {
             Some(host) => host,
             None if writes.is_empty() => return Ok(KeyWrites::default()),
-            None => self.core.host(grants, BTreeSet::new()),
+            None => self.core.host(grants, BTreeSet::new(), Thread::default()),
         };
         let (clock, changes) = host.commit(writes)?;
         Ok(KeyWrites { clock, changes })
@@ -1028,7 +1071,12 @@ impl SubscriptionActor {
     }
 
     /// What a successful run emits, as events to be.
-    fn emissions(&self, delivery: &Delivery, emits: Vec<Emit>) -> Result<Vec<Emission>, RunError> {
+    fn emissions(
+        &self,
+        delivery: &Delivery,
+        emits: Vec<Emit>,
+        trace: Option<&Begun>,
+    ) -> Result<Vec<Emission>, RunError> {
         if emits.is_empty() {
             return Ok(Vec::new());
         }
@@ -1056,6 +1104,7 @@ impl SubscriptionActor {
                 stack: None,
             });
         }
+        let thread = Thread::of(&self.core.doors.tracer, trace, event);
         let emission = |(ordinal, emit): (usize, Emit)| {
             let chosen = emit.id.is_some();
             let id = emit.id.unwrap_or_else(|| format!("{id}.{replay}.{ordinal}"));
@@ -1068,7 +1117,7 @@ impl SubscriptionActor {
                     time: None,
                     datacontenttype: None,
                     dataschema: None,
-                    extensions: None,
+                    extensions: thread.child().1.map(|context| context.extend(None)),
                     encoding: DataEncoding::Json,
                 },
                 data: emit.data.into(),
@@ -1105,6 +1154,7 @@ impl SubscriptionActor {
         self.free_key(delivery.key.as_ref());
     }
 
+    /// True if it is dead, false if it is tried again.
     fn fail(
         &mut self,
         delivery: Delivery,
@@ -1113,7 +1163,7 @@ impl SubscriptionActor {
         run: Option<Arc<RunLog>>,
         error: RunError,
         retry_after: Option<Duration>,
-    ) {
+    ) -> bool {
         let has_run = error.kind != ErrorKind::Expired;
         let attempt = delivery.attempts() + u32::from(has_run);
         let policy = self.definition().retry_policy.clone();
@@ -1165,6 +1215,7 @@ impl SubscriptionActor {
             // The scheduler hears of it from the commit. Its key stays blocked until then.
             self.slot.rows_waiting.set(self.slot.rows_waiting.get() + 1);
         }
+        dead
     }
 
     /// Strict order may stop here, and so may a breaker.

@@ -263,7 +263,11 @@ impl Relative {
 /// CloudEvents 1.0 structured, binary or batch; plain JSON `{"type","data"}` and arrays of it; NDJSON.
 #[utoipa::path(
     post, path = "/api/v1/events", tag = "events", operation_id = "publish_events",
-    params(("Idempotency-Key" = Option<String>, Header, description = "With the item's index, the id of items without one")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "With the item's index, the id of items without one"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; kept as an extension of events that have none"),
+        ("tracestate" = Option<String>, Header, description = "Goes with traceparent"),
+    ),
     request_body(content = serde_json::Value, description = "`{\"type\",\"data\",…}`, an array of it, or CloudEvents", content_type = "application/json"),
     responses((status = 202, body = Published), Problems),
 )]
@@ -275,7 +279,7 @@ async fn publish(
     body: Bytes,
 ) -> Result<HttpResponse, ApiError> {
     let items = intake::parse(request.headers(), &body, &runtime.config().limits)?;
-    let accepted = runtime.journal().publish(items).await?;
+    let accepted = runtime.accept(items, extract::trace_context(&request)).await?;
     Ok(HttpResponse::Accepted().json(Published::of(&accepted)))
 }
 

@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use super::error::{ApiError, Code};
-use crate::domain::Millis;
+use crate::domain::{
+    Millis,
+    trace::{TRACEPARENT, TRACESTATE, TraceContext},
+};
 
 /// Most items of a page.
 pub(super) const LIMIT_MAX: u64 = 1_000;
@@ -298,6 +301,12 @@ fn invalid(path: &str, message: &str) -> ApiError {
 /// An id that is none names nothing.
 pub(super) fn path_error(error: &PathError) -> ApiError {
     ApiError::new(Code::NotFound, format!("the path holds no id of anything: {error}"))
+}
+
+/// The trace that a request is part of; headers that are no context are as good as none.
+pub(super) fn trace_context(request: &HttpRequest) -> Option<TraceContext> {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    TraceContext::parse(text(TRACEPARENT)?, text(TRACESTATE))
 }
 
 #[cfg(test)]

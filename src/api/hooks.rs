@@ -375,6 +375,6 @@ async fn take(
         event.envelope.subject = Some(intake::attribute("subject", subject.into()).map_err(unfit)?);
     }
     let item = Incoming { key: EventKey::of(&event), event };
-    let accepted = runtime.journal().publish(vec![item]).await;
+    let accepted = runtime.accept(vec![item], extract::trace_context(request)).await;
     Ok(Published::of(&accepted.map_err(|error| ("unfit", error.into()))?))
 }

@@ -21,6 +21,7 @@ pub mod settle;
 pub mod storm;
 pub mod subscription;
 pub mod time;
+pub mod trace;
 pub mod window;
 
 pub use self::{

@@ -22,12 +22,14 @@ use crate::{
     domain::{
         Millis, ScriptId,
         kv::{Change, Namespace, NoNamespace, PAGE_BYTES_MAX, Page, Span, Stored},
+        trace::{TRACEPARENT, TRACESTATE, TraceContext},
     },
     sandbox::{
         Answer, Host, KvWrite, Question, Space, Ttl,
         call::{FetchRequest, KV_BYTES_MAX},
     },
     store::{self, Store},
+    traces::{Thread, Tracer},
 };
 
 /// What runs are answered from.
@@ -41,6 +43,7 @@ pub(crate) struct Doors {
     pub(crate) room: Arc<Semaphore>,
     /// Most bytes of a recording; 0: nothing is recorded.
     pub(crate) record_bytes: usize,
+    pub(crate) tracer: Tracer,
 }
 
 /// Memory for what the store answers at once, in KiB: 64 MiB, the shares of 64 lists.
@@ -79,6 +82,8 @@ struct Inner {
     reader: Reader,
     /// Where the run lost before: it takes these turns before it reads anything.
     contested: BTreeSet<Namespace>,
+    /// What its requests pass on of the trace it is part of.
+    thread: Thread,
     /// Set once they are taken.
     turns: OnceCell<()>,
     notes: RefCell<Notes>,
@@ -98,12 +103,18 @@ struct Notes {
 
 impl RunHost {
     /// For a run that lost conflicts in `contested` before.
-    pub(crate) fn new(doors: &Doors, grants: &Arc<Grants>, contested: BTreeSet<Namespace>) -> Self {
+    pub(crate) fn new(
+        doors: &Doors,
+        grants: &Arc<Grants>,
+        contested: BTreeSet<Namespace>,
+        thread: Thread,
+    ) -> Self {
         Self(Rc::new(Inner {
             doors: doors.clone(),
             grants: Arc::clone(grants),
             reader: doors.ledger.reader(),
             contested,
+            thread,
             turns: OnceCell::new(),
             notes: RefCell::default(),
         }))
@@ -178,6 +189,22 @@ async fn heard(word: Option<oneshot::Receiver<()>>) {
     if let Some(word) = word {
         let _ = tokio::time::timeout(WAIT_MAX, word).await;
     }
+}
+
+/// Sends the trace along, unless the script says itself what to send.
+fn pass_on(request: &mut FetchRequest, context: &TraceContext) {
+    if request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT)) {
+        return;
+    }
+    request.headers.push((TRACEPARENT.into(), context.to_string()));
+    if let Some(state) = &context.state {
+        request.headers.push((TRACESTATE.into(), state.to_string()));
+    }
+}
+
+fn host_of(url: &str) -> String {
+    let url = url::Url::parse(url).ok();
+    url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl Inner {
@@ -283,10 +310,19 @@ impl Inner {
         Ok(Answer::Value(Some(value.to_string())))
     }
 
-    async fn fetch(&self, request: FetchRequest) -> Result<Answer, Refusal> {
+    async fn fetch(&self, mut request: FetchRequest) -> Result<Answer, Refusal> {
         let allow = Arc::clone(&self.grants.fetch);
-        let response = self.doors.fetcher.fetch(allow, request).await?;
-        Ok(Answer::Fetched(Box::new(response)))
+        let (span, context) = self.thread.child();
+        if let Some(context) = context {
+            pass_on(&mut request, &context);
+        }
+        let asked = span.map(|span| (span, request.method.clone(), host_of(&request.url)));
+        let response = self.doors.fetcher.fetch(allow, request).await;
+        if let Some((span, method, host)) = asked {
+            let status = response.as_ref().map(|response| response.status);
+            self.thread.fetched(span, &method, host, status.map_err(ToString::to_string));
+        }
+        Ok(Answer::Fetched(Box::new(response?)))
     }
 
     fn change(&self, write: KvWrite, now: Millis) -> Result<Change, NoNamespace> {

@@ -17,6 +17,7 @@ mod events;
 mod hooks;
 mod keys;
 mod place;
+mod publish;
 mod reruns;
 mod retention;
 mod scripts;
@@ -64,16 +65,19 @@ use crate::{
     actors::{
         core::{Core, Faults},
         dead_letter::CloseWindow,
-        journal::{Incoming, Intake, Journal},
+        journal::{Intake, Journal},
         live_feed::LiveFeed,
         supervisor::{Call, SupervisorActor},
     },
     config::{Config, Loaded},
-    domain::{NewEvent, event::is_reserved},
     host::Vault,
     sandbox::Walls,
-    store::{Store, journal::EventKey},
+    store::Store,
+    traces::Tracer,
 };
+
+/// How long a stop waits for the count of letters that were not announced.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running Tripline. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -85,6 +89,7 @@ struct Inner {
     vault: Arc<Vault>,
     hooks: hooks::HookBook,
     journal: Journal,
+    tracer: Tracer,
     live: LiveFeed,
     core: CoreHandle,
     addresses: start::Addresses,
@@ -171,22 +176,6 @@ impl Runtime {
         Supervision(self.clone())
     }
 
-    /// Publishes events of the embedding application: all of them or none, on disk on return.
-    pub async fn publish(
-        &self,
-        events: Vec<NewEvent>,
-    ) -> Result<Vec<crate::actors::journal::Accepted>, crate::actors::journal::PublishError> {
-        if let Some(event) = events.iter().find(|event| is_reserved(&event.envelope.event_type)) {
-            let event_type = &event.envelope.event_type;
-            return Err(crate::actors::journal::PublishError::Refused(format!(
-                "`{event_type}` begins with tripline: such types are the runtime's own"
-            )));
-        }
-        let items =
-            events.into_iter().map(|event| Incoming { key: EventKey::of(&event), event }).collect();
-        self.0.journal.publish(items).await
-    }
-
     /// How long it has been up.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -250,8 +239,9 @@ impl Runtime {
                 Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
-        // A core that is gone counts no letters.
-        let _ = self.0.addresses.dead_letters.send(CloseWindow).await;
+        // A core that is gone counts no letters, and a store that does not answer takes no count.
+        let close = self.0.addresses.dead_letters.send(CloseWindow);
+        let _ = tokio::time::timeout(CLOSE_WITHIN, close).await;
         self.0.journal.stop();
         let writer = self.0.writer.lock().ok().and_then(|mut writer| writer.take());
         if let Some(writer) = writer {
@@ -266,6 +256,7 @@ impl Runtime {
                 Box::pin(async {})
             })
             .await;
+        self.0.tracer.flush().await;
         self.0.arbiter.stop();
     }
 }

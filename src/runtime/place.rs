@@ -129,6 +129,9 @@ impl Placing<'_> {
         if let Some((_, definition)) = split.checked_sub(1).and_then(|last| history.get(last)) {
             supervisor::index(core, id, definition);
         }
+        // A definition that is still to come counts: what dies during recovery is told of as well.
+        let now = &subscription.definition;
+        core.takes_alerts(id, now.is_active && now.event_type.is_of_runtime());
         let runs = slot.runs();
         slot.live.set(runs && !slot.covered.get());
         if !runs && !slot.covered.get() {

@@ -24,6 +24,7 @@ use crate::{
         Run, RunFacts, RunKey, RunLimits, RunReport,
     },
     store,
+    traces::Thread,
 };
 
 /// The way to scripts.
@@ -272,7 +273,7 @@ impl Scripts {
             .core
             .call(move |core, _| {
                 Box::pin(async move {
-                    let run_host = core.host(&grants, BTreeSet::new());
+                    let run_host = core.host(&grants, BTreeSet::new(), Thread::default());
                     let host =
                         Rc::new(TestHost { run: run_host, fetch, fetches: RefCell::default() });
                     let report =

@@ -38,6 +38,7 @@ use crate::{
         self, Store,
         journal::{CommitError, DeliveryRow, JournalState},
     },
+    traces::Tracer,
 };
 
 /// Unclean stops in a row after which what is unsettled runs alone.
@@ -106,6 +107,7 @@ impl Builder {
             Millis::steady_from(at);
         }
         let found = find(&store, state.clone()).await?;
+        let tracer = Tracer::start(&config.telemetry)?;
         let reach = Reach::new(config.fetch.subnets.iter().copied());
         let fetcher = Fetcher::start(reach, config.script.fetch_bytes)?;
         let hooks = super::hooks::HookBook::open(&store).await?;
@@ -135,6 +137,7 @@ impl Builder {
             live: live.clone(),
             vault: Arc::clone(&vault),
             fetcher: Arc::new(fetcher),
+            tracer: tracer.clone(),
             sandbox: sandbox_config(&config, self.lane_executable),
             faults: self.faults,
             found,
@@ -160,6 +163,7 @@ impl Builder {
             vault,
             hooks,
             journal,
+            tracer,
             live,
             core: CoreHandle(addresses.supervisor.clone()),
             addresses,
@@ -223,6 +227,7 @@ struct Parts {
     live: LiveFeed,
     vault: Arc<Vault>,
     fetcher: Arc<Fetcher>,
+    tracer: Tracer,
     sandbox: SandboxConfig,
     faults: crate::actors::core::Faults,
     found: Found,
@@ -247,6 +252,7 @@ impl Parts {
             fetcher: self.fetcher,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             record_bytes: self.config.script.record_room(),
+            tracer: self.tracer,
         };
         let core = Core::new(
             self.config,

@@ -15,10 +15,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("filter", &["domain"]),
     ("sandbox", &["domain"]),
-    ("host", &["domain", "store", "sandbox"]),
+    ("host", &["domain", "store", "sandbox", "traces"]),
+    ("traces", &["domain", "config"]),
     ("store", &["domain"]),
     // `config`: a module owns a section of the configuration, which is passed in by value.
-    ("actors", &["domain", "filter", "sandbox", "host", "store", "config", "telemetry"]),
+    ("actors", &["domain", "filter", "sandbox", "host", "store", "config", "telemetry", "traces"]),
     // `store` for reads alone: control-plane writes go through the handles of `runtime`.
     ("api", &["domain", "filter", "sandbox", "actors", "runtime", "store", "config", "telemetry"]),
     ("config", &["domain", "sandbox"]),

@@ -28,6 +28,7 @@ mod roles;
 mod secrets;
 mod store;
 mod support;
+mod traces;
 mod upgrade;
 mod watching;
 mod wire;

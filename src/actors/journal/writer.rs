@@ -311,8 +311,9 @@ impl Writer {
 
     /// Events are taken again. A store that fails time and again is told of once a minute.
     fn tell_of_outage(&mut self) {
-        let is_due = self.outage_told.is_none_or(|told| told.elapsed() >= OUTAGE_EVERY);
-        let Some(outage) = self.outage.take_if(|_| is_due) else { return };
+        let told = self.outage_told;
+        let is_due = |_: &mut Outage| told.is_none_or(|told| told.elapsed() >= OUTAGE_EVERY);
+        let Some(outage) = self.outage.take_if(is_due) else { return };
         let (code, detail) = match &outage.intake {
             Intake::DiskFull => ("disk_full", "the disk of the store was full"),
             Intake::Closed(reason) => ("store_failed", reason.as_str()),

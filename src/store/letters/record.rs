@@ -16,7 +16,7 @@ use super::{LetterStatus, Letters};
 use crate::{
     domain::{
         ErrorKind, LetterId, Lineage, Millis, RunError, ScheduledId, ScriptId, alert::Died,
-        event::is_reserved, storm::Budget,
+        event::is_reserved, storm::Budget, trace::TraceContext,
     },
     store::{
         Error, Write, encode,
@@ -136,7 +136,9 @@ async fn record(
                     first_failed_at: row.first_failed_at.unwrap_or(now),
                     died_at: now,
                 };
-                alerts.push(Scheduled::at_once(ScheduledId::fresh(), died.event(), now));
+                let mut alert = died.event();
+                alert.envelope.extensions = event.trace.as_ref().map(|trace| trace.extend(None));
+                alerts.push(Scheduled::at_once(ScheduledId::fresh(), alert, now));
             }
         };
         if let Some(letter) = known.get(&row.id.0) {
@@ -223,6 +225,8 @@ async fn subscription_names(
 struct EventFacts {
     event_type: String,
     lineage: Lineage,
+    /// The trace it is part of, and what it causes too.
+    trace: Option<TraceContext>,
 }
 
 async fn event_facts(
@@ -230,16 +234,17 @@ async fn event_facts(
     rows: &[DeliveryRow],
 ) -> Result<HashMap<i64, EventFacts>, Error> {
     use events::{Column, Entity};
-    let found: Vec<(i64, String, i64, i64)> = Entity::find()
+    let found: Vec<(i64, String, i64, i64, Option<String>)> = Entity::find()
         .select_only()
-        .columns([Column::Seq, Column::Type, Column::Hop, Column::Spread])
+        .columns([Column::Seq, Column::Type, Column::Hop, Column::Spread, Column::Extensions])
         .filter(Column::Seq.is_in(rows.iter().map(|row| encode::int(row.seq.0))))
         .into_tuple()
         .all(&**write)
         .await?;
-    let facts = |(seq, event_type, hop, spread)| {
+    let facts = |(seq, event_type, hop, spread, extensions): (_, _, _, _, Option<String>)| {
         let (hop, spread) = (encode::small(hop), encode::unsigned(spread));
-        (seq, EventFacts { event_type, lineage: Lineage { cause: None, hop, spread } })
+        let trace = TraceContext::of_extensions(extensions.as_deref());
+        (seq, EventFacts { event_type, lineage: Lineage { cause: None, hop, spread }, trace })
     };
     Ok(found.into_iter().map(facts).collect())
 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod cluster;
+mod collector;
 mod dump;
 mod expect;
 mod postgres;
@@ -14,6 +15,7 @@ mod wait;
 
 pub(crate) use api::{Api, http};
 pub(crate) use cluster::Cluster;
+pub(crate) use collector::{Collector, Span};
 pub(crate) use dump::Dump;
 pub(crate) use expect::{Delivery, Letter};
 pub(crate) use postgres::{Database, postgres_url};

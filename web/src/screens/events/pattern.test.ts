@@ -16,6 +16,10 @@ test.each([
   ['a.**.c', 'a.b.c.d', false],
   ['a.**.*', 'a', false],
   ['a.**.*', 'a.b', true],
+  ['**', 'tripline.dead_letter.created', false],
+  ['*.dead_letter.*', 'tripline.dead_letter.created', false],
+  ['tripline.**', 'tripline.dead_letter.created', true],
+  ['**', 'tripliner.created', true],
 ])('%s on %s: %s', (pattern, type, expected) => {
   expect(matchesType(pattern, type)).toBe(expected);
 });

@@ -1,7 +1,13 @@
-/** Event type patterns as the server reads them: `*` is one segment, `**` any number of them. */
+/**
+ * Event type patterns as the server reads them: `*` is one segment, `**` any number of them. Types under
+ * `tripline` are the runtime's own: only a pattern that begins with that name takes them.
+ */
 export function matchesType(pattern: string, type: string): boolean {
-  return fits(pattern.split('.'), type.split('.'));
+  const [segments, types] = [pattern.split('.'), type.split('.')];
+  return (types[0] !== RESERVED || segments[0] === RESERVED) && fits(segments, types);
 }
+
+const RESERVED = 'tripline';
 
 function fits(pattern: readonly string[], type: readonly string[]): boolean {
   const [head, ...rest] = pattern;
