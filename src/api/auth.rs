@@ -86,7 +86,7 @@ impl Doors {
             failures: Mutex::default(),
             uses: Mutex::default(),
             paces: Mutex::default(),
-            series: Series::default(),
+            series: Series::open(data),
         };
         doors.reload().await?;
         if doors.tokens().is_empty() {
@@ -101,6 +101,11 @@ impl Doors {
     /// Whether browsers reach the server over HTTPS.
     pub(super) const fn is_https(&self) -> bool {
         self.https
+    }
+
+    /// Writes down what the overview's charts show, for the next start.
+    pub fn close(&self) {
+        self.series.keep();
     }
 
     /// What happened lately.

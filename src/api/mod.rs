@@ -74,7 +74,9 @@ async fn upkeep(runtime: Runtime, doors: Weak<Doors>) {
     for tick in 0_u64.. {
         ticks.tick().await;
         let Some(doors) = doors.upgrade() else { return };
-        doors.series().sample(&runtime);
+        if let Err(error) = doors.series().sample(&runtime).await {
+            tracing::debug!(%error, "the charts miss a sample");
+        }
         if tick % USES_EVERY == 0
             && let Err(error) = doors.flush_uses().await
         {

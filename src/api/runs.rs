@@ -22,7 +22,7 @@ use crate::{
         ErrorKind, EventId, Language, LogLevel, LogLine, Millis, RunError, RunId, RunLog, ScriptId,
         SubscriptionId,
     },
-    runtime::{Aspect, Edited, Rerun},
+    runtime::{Aspect, Edited, Rerun, Told},
     store::RunFilter,
 };
 
@@ -38,6 +38,9 @@ pub(super) struct RunOut {
     pub id: RunId,
     pub event_id: EventId,
     pub subscription_id: SubscriptionId,
+    /// Null when it was deleted meanwhile.
+    #[schema(required = true)]
+    pub subscription_name: Option<String>,
     pub script_id: ScriptId,
     pub script_version: u32,
     /// Counts from 1, anew for each replay.
@@ -62,6 +65,31 @@ pub(super) struct RunOut {
     pub emitted: Vec<EventId>,
     /// It can run again: what it was answered was kept.
     pub recorded: bool,
+}
+
+/// One execution of a script, with what it asked of the host.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RunDetail {
+    #[serde(flatten)]
+    pub run: RunOut,
+    /// What it asked of the host, emitted and wrote, in order; null when it was not recorded.
+    #[schema(required = true)]
+    pub calls: Option<Vec<CallOut>>,
+}
+
+/// A call to the host, as its author would write it, and what came back; long ones are cut.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct CallOut {
+    pub call: String,
+    /// Null: nothing comes back of it, or the run ended before.
+    #[schema(required = true)]
+    pub answer: Option<String>,
+}
+
+impl From<Told> for CallOut {
+    fn from(Told { call, answer }: Told) -> Self {
+        Self { call, answer }
+    }
 }
 
 /// Why a run failed.
@@ -100,6 +128,7 @@ impl From<RunLog> for RunOut {
             id: run.id,
             event_id: run.event,
             subscription_id: run.subscription,
+            subscription_name: None,
             script_id: run.script,
             script_version: run.script_version,
             attempt: run.attempt,
@@ -168,22 +197,32 @@ async fn list(
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     let recorded: HashSet<RunId> =
         runtime.store().recordings().of(&ids).await?.into_iter().collect();
-    let item = |run: RunLog| RunOut { recorded: recorded.contains(&run.id), ..RunOut::from(run) };
+    let subscriptions: Vec<SubscriptionId> = runs.iter().map(|run| run.subscription).collect();
+    let names = runtime.store().subscriptions().names(&subscriptions).await?;
+    let item = |run: RunLog| RunOut {
+        recorded: recorded.contains(&run.id),
+        subscription_name: names.get(&run.subscription).cloned(),
+        ..RunOut::from(run)
+    };
     Ok(Json(Page::of(LIST, runs, limit, |run| run.id.number().to_string(), item)))
 }
 
-/// One run.
-#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", operation_id = "get_run", params(("id" = RunId, Path)), responses((status = 200, body = RunOut), Problems))]
+/// One run, and what it asked of the host if it was recorded.
+#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", operation_id = "get_run", params(("id" = RunId, Path)), responses((status = 200, body = RunDetail), Problems))]
 #[get("/runs/{id}")]
 async fn show(
     _: Viewer,
     runtime: Data<Runtime>,
     id: Path<RunId>,
-) -> Result<Json<RunOut>, ApiError> {
+) -> Result<Json<RunDetail>, ApiError> {
     let run = runtime.store().runs().find(*id).await?;
     let run = run.ok_or_else(|| ApiError::not_found("run", *id))?;
     let recorded = !runtime.store().recordings().of(&[run.id]).await?.is_empty();
-    Ok(Json(RunOut { recorded, ..run.into() }))
+    let calls = runtime.reruns().calls(run.id).await?;
+    let calls = calls.map(|calls| calls.into_iter().map(CallOut::from).collect());
+    let names = runtime.store().subscriptions().names(&[run.subscription]).await?;
+    let subscription_name = names.get(&run.subscription).cloned();
+    Ok(Json(RunDetail { run: RunOut { recorded, subscription_name, ..run.into() }, calls }))
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]

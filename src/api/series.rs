@@ -1,26 +1,87 @@
 //! What happened lately: process totals sampled every few seconds, for the overview's charts.
 //!
-//! The totals are the metrics'; a ring of samples turns them into counts per step. A restart begins
-//! anew: the past is in the log and the letters.
+//! The totals are the metrics'; two samples make a step. The last hour is kept in fine steps, the last
+//! week in coarse ones. What was kept goes into a file now and then, so that a restart does not empty
+//! the charts; losing it loses pictures alone.
 
 use std::{
     collections::VecDeque,
+    io,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Runtime, domain::Millis};
+use crate::{
+    Runtime,
+    domain::Millis,
+    store::{self, LetterFilter, LetterStatus},
+};
 
 /// Between two samples.
 pub(super) const STEP: Duration = Duration::from_secs(5);
-/// Samples kept: an hour.
-const SAMPLES_MAX: usize = 721;
+/// Farthest back that anything is kept: a week.
+pub(super) const MINUTES_MAX: u64 = 7 * 24 * 60;
+/// Samples between two files of what is kept.
+const FILE_EVERY: u64 = 60;
+/// Samples between two counts of the dead letters while there are none, or very many.
+const COUNT_EVERY: u64 = 12;
+/// So many are counted at each sample: an index is read that far in a few milliseconds.
+const COUNTED_MAX: u64 = 10_000;
+/// Samples that the rates look back on: a minute.
+const RECENT: usize = 13;
 
-/// The samples of one server.
+/// How long steps of one length are kept.
+#[derive(Clone, Copy)]
+struct Level {
+    /// Length of a step in samples.
+    samples: u64,
+    steps: usize,
+}
+
+/// From fine to coarse: an hour, six hours, a day, a week.
+const LEVELS: [Level; 4] = [
+    Level { samples: 1, steps: 720 },
+    Level { samples: 12, steps: 360 },
+    Level { samples: 60, steps: 288 },
+    Level { samples: 360, steps: 336 },
+];
+
+impl Level {
+    const fn step(self) -> Duration {
+        Duration::from_secs(STEP.as_secs() * self.samples)
+    }
+
+    const fn minutes(self) -> u64 {
+        self.step().as_secs() * self.steps as u64 / 60
+    }
+}
+
+/// The steps of one server.
+pub(super) struct Series {
+    kept: Mutex<Kept>,
+    /// Where they outlive the process.
+    file: PathBuf,
+}
+
 #[derive(Default)]
-pub(super) struct Series(Mutex<VecDeque<Sample>>);
+struct Kept {
+    /// Samples so far.
+    taken: u64,
+    recent: VecDeque<Sample>,
+    tiers: [Tier; 4],
+    /// Something happened since the last file.
+    is_news: bool,
+}
+
+/// Steps of one level, and where the one that is not over began.
+#[derive(Default)]
+struct Tier {
+    from: Option<Sample>,
+    points: VecDeque<Point>,
+}
 
 /// Totals at one moment.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +92,7 @@ struct Sample {
     failed: u64,
     dead: u64,
     backlog: u64,
+    dead_letters: u64,
     latency: Histogram,
 }
 
@@ -39,10 +101,12 @@ struct Sample {
 struct Histogram(Vec<(f64, u64)>);
 
 /// What happened in one step.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(super) struct Point {
     /// End of the step.
     pub at: Millis,
+    /// Its length; the last one may not be over.
+    pub span_ms: u64,
     /// Events accepted.
     pub events: u64,
     pub succeeded: u64,
@@ -52,11 +116,19 @@ pub(super) struct Point {
     pub dead: u64,
     /// Events that waited at the end of the step.
     pub backlog: u64,
+    /// Letters that were dead at the end of the step.
+    pub dead_letters: u64,
     /// From accepted to settled; null when nothing settled.
     #[schema(required = true)]
     pub p50_ms: Option<f64>,
     #[schema(required = true)]
     pub p99_ms: Option<f64>,
+}
+
+impl Point {
+    const fn is_news(&self) -> bool {
+        self.events + self.succeeded + self.failed + self.dead > 0
+    }
 }
 
 /// Rates of the last steps, and latency of the last minute.
@@ -72,33 +144,86 @@ pub(super) struct Rates {
 }
 
 impl Series {
+    /// With the steps that the last process kept in this folder, if it did.
+    pub(super) fn open(folder: &Path) -> Self {
+        let file = folder.join("overview.json");
+        let mut kept = Kept::default();
+        match read_file(&file) {
+            Ok(Some(levels)) => kept.restore(levels, Millis::now()),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, path = %file.display(), "the charts begin anew"),
+        }
+        Self { kept: Mutex::new(kept), file }
+    }
+
     /// Takes a sample.
-    pub(super) fn sample(&self, runtime: &Runtime) {
+    pub(super) async fn sample(&self, runtime: &Runtime) -> Result<(), store::Error> {
         let mut sample = read(&crate::telemetry::render());
         sample.at = Millis::now();
         sample.backlog = runtime.journal().backlog();
-        let mut samples = self.lock();
-        if samples.len() == SAMPLES_MAX {
-            samples.pop_front();
+        sample.dead_letters = match self.known_letters(&sample) {
+            Some(count) => count,
+            None => {
+                let dead =
+                    LetterFilter { status: Some(LetterStatus::Dead), ..LetterFilter::default() };
+                runtime.store().letters().count(&dead).await?
+            }
+        };
+        let is_due = {
+            let mut kept = self.lock();
+            kept.take(sample);
+            kept.taken.is_multiple_of(FILE_EVERY)
+        };
+        if is_due {
+            self.keep();
         }
-        samples.push_back(sample);
+        Ok(())
     }
 
-    /// The steps of the last `minutes`, oldest first.
-    pub(super) fn points(&self, minutes: u64) -> Vec<Point> {
-        let samples = self.lock();
-        let wanted = usize::try_from(minutes * 60 / STEP.as_secs()).unwrap_or(SAMPLES_MAX);
-        let first = samples.len().saturating_sub(wanted + 1);
-        samples
-            .iter()
-            .skip(first)
-            .zip(samples.iter().skip(first + 1))
-            .map(|(a, b)| point(a, b))
-            .collect()
+    /// Letters that are dead, where counting them again would tell nothing new or cost too much.
+    fn known_letters(&self, sample: &Sample) -> Option<u64> {
+        let kept = self.lock();
+        let last = kept.recent.back()?;
+        let is_quiet = last.dead_letters == 0 && sample.dead == last.dead;
+        let is_costly = last.dead_letters > COUNTED_MAX;
+        (!kept.taken.is_multiple_of(COUNT_EVERY) && (is_quiet || is_costly))
+            .then_some(last.dead_letters)
+    }
+
+    /// Writes down what is kept, if anything happened since the last time.
+    pub(super) fn keep(&self) {
+        let text = {
+            let mut kept = self.lock();
+            if !std::mem::take(&mut kept.is_news) {
+                return;
+            }
+            serde_json::to_string(&kept.tiers.each_ref().map(|tier| &tier.points))
+        };
+        let written = text
+            .map_err(io::Error::from)
+            .and_then(|text| store::replace_private(&self.file, &text));
+        if let Err(error) = written {
+            tracing::warn!(%error, path = %self.file.display(), "a restart will empty the charts");
+        }
+    }
+
+    /// Steps of the last `minutes`, oldest first, and their length. The last one may not be over.
+    pub(super) fn points(&self, minutes: u64) -> (Duration, Vec<Point>) {
+        let at =
+            LEVELS.iter().position(|level| level.minutes() >= minutes).unwrap_or(LEVELS.len() - 1);
+        let (level, kept) = (LEVELS[at], self.lock());
+        let tier = &kept.tiers[at];
+        let running = tier.from.as_ref().zip(kept.recent.back());
+        let running =
+            running.filter(|(from, last)| from.at < last.at).map(|(from, last)| point(from, last));
+        let since = Millis::now().0 - i64::try_from(minutes * 60_000).unwrap_or(i64::MAX);
+        let points = tier.points.iter().filter(|point| point.at.0 > since).cloned().chain(running);
+        (level.step(), points.collect())
     }
 
     pub(super) fn rates(&self) -> Rates {
-        let samples = self.lock();
+        let kept = self.lock();
+        let samples = &kept.recent;
         let Some(last) = samples.back() else { return Rates::default() };
         let back =
             |steps: usize| samples.get(samples.len().saturating_sub(steps + 1)).unwrap_or(last);
@@ -115,9 +240,52 @@ impl Series {
         }
     }
 
-    /// The deque is valid after every step, so a poisoned lock is as good.
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Sample>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is kept is valid after every step, so a poisoned lock is as good.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, sample: Sample) {
+        self.taken += 1;
+        for (tier, level) in self.tiers.iter_mut().zip(LEVELS) {
+            match &tier.from {
+                Some(from) if self.taken.is_multiple_of(level.samples) => {
+                    let step = point(from, &sample);
+                    self.is_news |= step.is_news();
+                    push(&mut tier.points, step, level.steps);
+                    tier.from = Some(sample.clone());
+                }
+                Some(_) => {}
+                None => tier.from = Some(sample.clone()),
+            }
+        }
+        push(&mut self.recent, sample, RECENT);
+    }
+
+    /// Takes over what an earlier process kept, unless it is from the future or too old.
+    fn restore(&mut self, levels: [VecDeque<Point>; 4], now: Millis) {
+        for ((tier, mut points), level) in self.tiers.iter_mut().zip(levels).zip(LEVELS) {
+            let oldest = now.0 - i64::try_from(level.minutes() * 60_000).unwrap_or(i64::MAX);
+            points.retain(|point| point.at <= now && point.at.0 > oldest);
+            tier.points = points;
+        }
+    }
+}
+
+fn push<T>(kept: &mut VecDeque<T>, one: T, most: usize) {
+    if kept.len() == most {
+        kept.pop_front();
+    }
+    kept.push_back(one);
+}
+
+fn read_file(path: &Path) -> io::Result<Option<[VecDeque<Point>; 4]>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(serde_json::from_str(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -126,11 +294,13 @@ fn point(from: &Sample, to: &Sample) -> Point {
     let milliseconds = |share| latency.quantile(share).map(|seconds| seconds * 1_000.0);
     Point {
         at: to.at,
+        span_ms: u64::try_from(to.at.since(from.at).as_millis()).unwrap_or(u64::MAX),
         events: to.events.saturating_sub(from.events),
         succeeded: to.succeeded.saturating_sub(from.succeeded),
         failed: to.failed.saturating_sub(from.failed),
         dead: to.dead.saturating_sub(from.dead),
         backlog: to.backlog,
+        dead_letters: to.dead_letters,
         p50_ms: milliseconds(0.5),
         p99_ms: milliseconds(0.99),
     }
@@ -232,5 +402,47 @@ tripline_delivery_latency_seconds_bucket{le=\"+Inf\"} 10
         assert_eq!(point(&empty, &sample).events, 12);
         let nothing = point(&sample, &sample);
         assert_eq!((nothing.events, nothing.p50_ms), (0, None));
+    }
+
+    fn after(seconds: u64, events: u64) -> Sample {
+        let at = Millis(i64::try_from(seconds * 1_000).unwrap());
+        Sample { at, events, ..Sample::default() }
+    }
+
+    /// A day in fine steps would be 17,280 of them.
+    #[test]
+    fn the_older_the_coarser_and_nothing_is_counted_twice() {
+        let mut kept = Kept::default();
+        for tick in 0..=2 * 17_280 {
+            kept.take(after(tick * 5, tick));
+        }
+        for (tier, level) in kept.tiers.iter().zip(LEVELS) {
+            assert!(tier.points.len() <= level.steps);
+            let counts = tier.points.iter().map(|point| point.events);
+            assert!(
+                counts.clone().all(|count| count == level.samples || count == level.samples - 1)
+            );
+            assert!(tier.points.iter().all(|point| point.span_ms == point.events * 5_000));
+        }
+        let day = &kept.tiers[2].points;
+        assert_eq!(day.iter().map(|point| point.events).sum::<u64>(), 17_280);
+    }
+
+    #[test]
+    fn a_restart_takes_over_what_is_not_too_old() {
+        let mut before = Kept::default();
+        for tick in 0..=24 {
+            before.take(after(tick * 5, tick));
+        }
+        let levels = before.tiers.map(|tier| tier.points);
+        let mut kept = Kept::default();
+        kept.restore(levels.clone(), Millis(120_000));
+        assert_eq!(kept.tiers[0].points.len(), 24);
+        kept.take(after(130, 3));
+        kept.take(after(135, 5));
+        assert_eq!(kept.tiers[0].points.back().map(|point| point.events), Some(2), "not minus 19");
+        let mut late = Kept::default();
+        late.restore(levels, Millis(120_000 + 2 * 3_600_000));
+        assert_eq!((late.tiers[0].points.len(), late.tiers[1].points.len()), (0, 2));
     }
 }

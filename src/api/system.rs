@@ -13,7 +13,7 @@ use super::{
     error::ApiError,
     extract::{self, Page, Query},
     openapi::Problems,
-    series::{Point, Rates, STEP},
+    series::{MINUTES_MAX, Point, Rates},
 };
 use crate::{
     Runtime,
@@ -336,15 +336,16 @@ fn journal(runtime: &Runtime) -> JournalStats {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SeriesSearch {
-    /// How far back; 10 if absent.
-    #[param(minimum = 1, maximum = 60)]
+    /// How far back; 10 if absent. The farther, the longer the steps.
+    #[param(minimum = 1, maximum = 10080)]
     pub minutes: Option<u64>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct SeriesOut {
+    /// Length of a step: 5 s within the last hour, up to half an hour within the last week.
     pub step_ms: u64,
-    /// Oldest first; what was before the process started is not there.
+    /// Oldest first; while no process ran there are none.
     pub points: Vec<Point>,
 }
 
@@ -357,10 +358,11 @@ async fn series(
     search: Query<SeriesSearch>,
 ) -> Result<Json<SeriesOut>, ApiError> {
     let minutes = search.minutes.unwrap_or(10);
-    if !(1..=60).contains(&minutes) {
-        return Err(ApiError::field("minutes", "1 to 60"));
+    if !(1..=MINUTES_MAX).contains(&minutes) {
+        return Err(ApiError::field("minutes", "1 to 10080"));
     }
-    Ok(Json(SeriesOut { step_ms: STEP.as_secs() * 1_000, points: doors.series().points(minutes) }))
+    let (step, points) = doors.series().points(minutes);
+    Ok(Json(SeriesOut { step_ms: step.as_secs() * 1_000, points }))
 }
 
 // ── storage, configuration, audit ────────────────────────────────────────────────────────────────

@@ -44,6 +44,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         () = stop_http => {}
         () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
     }
+    doors.close();
     info!("stopped");
     Ok(())
 }

@@ -14,7 +14,7 @@ mod vault;
 
 pub use self::fetch::NoHost;
 pub use self::modules::Source;
-pub use self::recording::Unreadable;
+pub use self::recording::{Told, Unreadable};
 pub use self::vault::{SecretInfo, VaultError};
 pub(crate) use self::{
     fetch::{AllowList, Fetcher, Reach},

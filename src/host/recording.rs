@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{mask::Mask, modules::Versions, run::Grants, vault::Vault};
 use crate::sandbox::{
-    Answer, Emit, Host, KvWrite, Question, RunLimits, Space, Tape, call::Blob, tape::Made,
+    Answer, Emit, Host, KvWrite, Question, RunLimits, Space, Tape,
+    call::{Blob, FetchResponse},
+    tape::Made,
 };
 
 /// A run that can run again.
@@ -94,6 +96,48 @@ impl Recording {
     pub(crate) fn steps(&self) -> Vec<Step> {
         let questions = self.calls.iter().map(|call| call.question.clone()).collect();
         steps(&self.tape, questions, self.emits.clone())
+    }
+
+    /// What the run did in order, and what it heard, each in a line as a person reads it.
+    #[must_use]
+    pub(crate) fn told(&self) -> Vec<Told> {
+        let mut calls = self.calls.iter();
+        let tell = |step: &Step| {
+            let call = if matches!(step, Step::Asked(_)) { calls.next() } else { None };
+            Told { call: step.to_string(), answer: call.and_then(Call::told) }
+        };
+        self.steps().iter().map(tell).collect()
+    }
+}
+
+/// A call to the host and its answer, each cut to a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// As the author would write it.
+    pub call: String,
+    /// `None`: nothing came back, as of an emit, or the run ended first.
+    pub answer: Option<String>,
+}
+
+impl Call {
+    fn told(&self) -> Option<String> {
+        let text = match self.answer.as_ref()? {
+            Answer::Value(_) if matches!(self.question, Question::Secret { .. }) => {
+                "the secret".into()
+            }
+            Answer::Value(Some(json)) => json.clone(),
+            Answer::Value(None) => "undefined".into(),
+            Answer::Page(page) => {
+                let more = if page.more { " and more" } else { "" };
+                format!("{} keys{more}", page.items.len())
+            }
+            Answer::Fetched(response) => {
+                let FetchResponse { status, status_text, body, .. } = &**response;
+                format!("{status} {status_text}, {} bytes", body.0.len())
+            }
+            Answer::Refused(reason) => format!("refused: {reason}"),
+        };
+        Some(crate::sandbox::border::cut(text, STEP_BYTES_MAX))
     }
 }
 

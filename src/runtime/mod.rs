@@ -60,7 +60,7 @@ pub use self::{
     },
     supervision::{ActorNode, Supervision},
 };
-pub use crate::host::{NoHost, SecretInfo, Source, Unreadable, VaultError};
+pub use crate::host::{NoHost, SecretInfo, Source, Told, Unreadable, VaultError};
 use crate::{
     actors::{
         core::{Core, Faults},

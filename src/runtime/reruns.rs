@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Event, EventId, Kind, Language, LogLine, RunError, RunId, RunLog, ScriptId},
-    host::{Choice, Grants, Recorded, Recording, Source, Step, Unreadable, steps},
+    host::{Choice, Grants, Recorded, Recording, Source, Step, Told, Unreadable, steps},
     sandbox::{
         ContextOwner, ContextSpec, Host, IdempotencyKey, Question, Run, RunFacts, RunKey,
         RunReport, Tape, tape::Made,
@@ -82,6 +82,14 @@ pub enum RerunError {
 }
 
 impl Reruns {
+    /// What a recorded run asked of the host, in order, and what it heard. `None`: it was not
+    /// recorded, or in a form that this version cannot read.
+    pub async fn calls(&self, id: RunId) -> Result<Option<Vec<Told>>, store::Error> {
+        let bytes = self.0.store().recordings().find(id).await?;
+        let recording = bytes.and_then(|bytes| Recording::decode(&bytes).ok());
+        Ok(recording.map(|recording| recording.told()))
+    }
+
     /// Runs a recorded run again; with `edited` on that source instead.
     pub async fn rerun(&self, id: RunId, edited: Option<Edited>) -> Result<Rerun, RerunError> {
         let store = self.0.store();

@@ -1,5 +1,7 @@
 //! The dashboard's files and pages, as a browser asks for them.
 
+use std::{fs, path::Path, process::Command};
+
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 
 use crate::support::TestRuntime;
@@ -95,4 +97,34 @@ async fn what_is_not_for_browsers_stays_a_problem() {
             assert_eq!(head(&response, "content-type"), "application/problem+json");
         }
     }
+}
+
+/// The build script alone, on a machine without Node: the binary gets a page that says what to do.
+#[test]
+fn without_node_the_page_says_how_to_build_the_dashboard() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (script, web) = (folder.path().join("build-script"), folder.path().join("web"));
+    let compiled = Command::new(option_env!("RUSTC").unwrap_or("rustc"))
+        .args(["--edition", "2024", "-o"])
+        .args([&script, &home.join("build.rs")])
+        .status()
+        .expect("the compiler runs");
+    assert!(compiled.success());
+    fs::create_dir(&web).expect("a folder");
+    fs::copy(home.join("web/package.json"), web.join("package.json")).expect("a copy");
+    let built = Command::new(&script)
+        .env_clear()
+        .env("PATH", folder.path())
+        .env("CARGO_FEATURE_DASHBOARD", "1")
+        .env("CARGO_MANIFEST_DIR", folder.path())
+        .env("OUT_DIR", folder.path())
+        .output()
+        .expect("the build script runs");
+    let said = String::from_utf8_lossy(&built.stdout).into_owned();
+    assert!(built.status.success(), "{said}");
+    assert!(said.contains("cargo:warning=the dashboard is left out: npm does not run"), "{said}");
+    let page = fs::read_to_string(folder.path().join("dashboard/index.html")).expect("a page");
+    assert!(page.contains("Install Node") && page.contains("cargo build --release"), "{page}");
+    assert!(page.contains("href=\"./api/docs\""), "{page}");
 }

@@ -5,6 +5,7 @@
 mod alerts;
 mod api;
 mod backup;
+mod charts;
 mod crashes;
 mod dashboard;
 mod delivery;

@@ -74,6 +74,17 @@ async fn again_and_edited(database: Database) {
     assert_eq!(again["error"]["message"], run["error"]["message"]);
     assert_eq!(again["error"]["stack"], run["error"]["stack"]);
     assert_eq!(again["steps"][0], "sdk.secrets.get(\"KEY\")");
+    // The run itself shows what it asked and heard, the secret apart.
+    let shown = rt.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap())).await;
+    let calls = shown["calls"].as_array().expect("calls").clone();
+    let said: Vec<&Value> = calls.iter().map(|one| &one["call"]).collect();
+    assert_eq!(json!(said), again["steps"]);
+    assert_eq!(calls[0]["answer"], "the secret");
+    assert_eq!(
+        (&shown["subscription_name"], &shown["outcome"]),
+        (&json!("orders"), &json!("failed"))
+    );
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
     // Nothing of it was kept: the counter stands where the failed runs left it.
     let counter = rt.request(Method::GET, "/api/v1/events?type=order.seen", None).await.body;
     assert_eq!(counter["items"], json!([]));
@@ -113,6 +124,8 @@ async fn what_was_not_recorded_says_so_and_all_runs_are_when_configured() {
     rt.publish("order.paid", json!({ "n": 1 })).await;
     let run = rt.delivery("orders").await.succeeded().runs.remove(0);
     assert_eq!(run["recorded"], false);
+    let shown = rt.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap())).await;
+    assert_eq!(shown["calls"], Value::Null);
     let path = format!("/api/v1/runs/{}/rerun", run["id"].as_str().unwrap());
     rt.request(Method::POST, &path, Some(&json!({}))).await.refused(409, "not_recorded");
     rt.request(Method::POST, &path, Some(&json!({ "language": "javascript" })))

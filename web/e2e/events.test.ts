@@ -107,17 +107,41 @@ test('markup in every field is text', async ({ page, server }) => {
   }
 });
 
-test('a long list is read as it is scrolled, and draws only what is in sight', async ({ page, server }) => {
-  const batch = JSON.stringify(Array.from({ length: 1_000 }, (_, n) => ({ type: 'row.one', subject: `s${n}`, data: {} })));
-  await server.api('POST', 'events', batch);
+/** Scrolls through the whole list in a hundred frames; run in the page. Answers with what was seen. */
+function scrollThrough(box: Element): Promise<{ rowsMax: number; frames: number[] }> {
+  return new Promise((resolve) => {
+    const frames: number[] = [];
+    let [rowsMax, last] = [0, performance.now()];
+    const step = (now: number): void => {
+      frames.push(now - last);
+      last = now;
+      rowsMax = Math.max(rowsMax, box.querySelectorAll('[role=row]').length);
+      if (frames.length > 100) return resolve({ rowsMax, frames });
+      box.scrollTop = (box.scrollHeight * frames.length) / 100;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
+}
+
+test('ten thousand events are read as they are scrolled to, and only those in sight are drawn', async ({ page, server }) => {
+  for (let n = 0; n < 10; n += 1) {
+    const batch = Array.from({ length: 1_000 }, (_, at) => ({ type: 'row.one', subject: `s${n * 1_000 + at}`, data: {} }));
+    await server.api('POST', 'events', JSON.stringify(batch));
+  }
   await page.goto(`${server.url}/events`);
   const table = page.getByRole('table', { name: 'Events' });
   await expect(async () => {
     await table.evaluate((box) => box.scrollTo(0, box.scrollHeight));
     await expect(page.getByRole('cell', { name: 's0', exact: true })).toBeVisible({ timeout: 100 });
-  }).toPass({ intervals: [50] });
-  await expect(page.getByText('1,000 events shown')).toBeVisible();
-  expect(await table.getByRole('row').count()).toBeLessThan(60);
+  }).toPass({ intervals: [50], timeout: 60_000 });
+  await expect(page.getByText('10,000 events shown')).toBeVisible();
+  // A browser that shares its cores with others gets its frames late: once is enough.
+  await expect(async () => {
+    const { rowsMax, frames } = await table.evaluate(scrollThrough);
+    expect(rowsMax).toBeLessThan(60);
+    expect(frames.toSorted((a, b) => a - b)[95]).toBeLessThan(50);
+  }).toPass({ timeout: 60_000 });
 });
 
 test('an event that retention removed says so', async ({ browser, server }) => {

@@ -1,7 +1,7 @@
 /** Every screen: readable by all, in both themes, on a phone; and nothing that users wrote is run. */
 import type { Page } from '@playwright/test';
 
-import { expect, expectAccessible, test } from './fixtures';
+import { expect, expectAccessible, logInAs, test } from './fixtures';
 import type { Server } from './server';
 
 /** Would run in HTML, in an attribute, in a script, and as a link. */
@@ -31,7 +31,9 @@ async function store(server: Server): Promise<Stored> {
   await server.api('PATCH', `scripts/${made.script}`, { description: HOSTILE, source: `${FAILS}// ${HOSTILE}\n`, note: HOSTILE });
   await server.api('PUT', 'secrets/hook', { value: 'hush-hush-hush' });
   await server.api('POST', 'hooks', { name: 'door', preset: 'hmac', secrets: ['hook'], subject: `{$.text}` });
-  const event = await server.emit('order.placed', { text: HOSTILE, [HOSTILE]: [HOSTILE], fails: true }, { subject: HOSTILE, source: '/shop' });
+  const event = await server.emit('order.placed', { text: HOSTILE, [HOSTILE]: [HOSTILE], fails: true }, { subject: HOSTILE, source: `/${HOSTILE}` });
+  // Taken by nobody: the overview lists its type.
+  await server.emit('nobody.listens', { text: HOSTILE }, { subject: HOSTILE });
   await server.emit('order.placed', { text: HOSTILE });
   await server.until('dead-letters/count', (answer) => answer.count === 1);
   const runs = await server.until('runs', (answer) => answer.items.length === 2);
@@ -75,6 +77,9 @@ async function settled(page: Page): Promise<void> {
   await expect(page.locator('[aria-busy="true"]')).toHaveCount(0);
 }
 
+/** What changes something. */
+const DEEDS = /^(Add|Backfill|Change|Delete|Discard|Do it|Edit|Fix|Make|New|Pause|Put|Remove|Replay|Restart|Restore|Resume|Revoke|Run|Save|Send|Set|Subscribe|Use)\b/;
+
 test.describe.configure({ timeout: 120_000 });
 
 for (const theme of ['light', 'dark'] as const) {
@@ -106,9 +111,26 @@ test('no screen scrolls sideways on a phone', async ({ page, server }) => {
   expect(wide).toEqual([]);
 });
 
+for (const role of ['viewer', 'editor'] as const) {
+  test(`nothing that a ${role} sees is refused, and nothing dead is offered`, async ({ page, server }) => {
+    const stored = await store(server);
+    const refused: string[] = [];
+    page.on('response', (response) => response.status() === 403 && refused.push(response.url()));
+    await logInAs(page, server, role);
+    for (const screen of screensOf(stored)) {
+      await page.goto(`${server.url}${screen}`);
+      await settled(page);
+      if (role === 'viewer') await expect(page.getByRole('main').getByRole('button', { name: DEEDS }), screen).toHaveCount(0);
+    }
+    expect(refused).toEqual([]);
+    await page.goto(`${server.url}/settings`);
+    await expect(page.getByRole('tab', { name: 'Secrets' })).toHaveCount(0);
+  });
+}
+
 test('a reload keeps what is looked at', async ({ page, server }) => {
-  await store(server);
-  for (const view of ['/events?type=order.*&filter=%24.fails', '/dead-letters?text=img&status=dead', '/runs?outcome=failed', '/subscriptions?state=active', '/settings/storage']) {
+  const { event } = await store(server);
+  for (const view of ['/events?type=order.*&filter=%24.fails', '/dead-letters?text=img&status=dead', '/runs?outcome=failed', '/subscriptions?state=active', '/settings/storage', '/?minutes=1440', `/events/${event}?show=raw`, '/supervision?order=cpu']) {
     await page.goto(`${server.url}${view}`);
     await settled(page);
     const before = [page.url(), await page.getByRole('heading', { level: 1 }).textContent()];

@@ -2,6 +2,7 @@ import { expect, expectAccessible, logInAs, test } from './fixtures';
 import type { Server } from './server';
 
 const FAILS = `export default async function (order) {
+  console.log('about to book');
   if (order.price === undefined) throw new Error('no price');
   console.log('booked');
   return { booked: order.price };
@@ -20,7 +21,14 @@ test('from the alert to drained: the code that failed, the payload mended, repla
   await page.getByRole('link', { name: /Dead letters 1/ }).click();
   await page.getByRole('link', { name: /no price/ }).click();
   await expect(page.getByRole('region', { name: 'the lines' })).toContainText("throw new Error('no price')");
+  await expect(page.getByRole('region', { name: 'Log of the last attempt' }).getByText('about to book')).toBeVisible();
   await expectAccessible(page);
+
+  await page.getByRole('button', { name: 'Replay', exact: true }).click();
+  await expect(page.getByRole('dialog').getByRole('radio', { name: 'now: version 1' })).toBeChecked();
+  await expect(page.getByRole('dialog').getByRole('radio', { name: 'then: version 1, the one that failed' })).toBeVisible();
+  await expectAccessible(page);
+  await page.keyboard.press('Escape');
 
   await page.getByRole('button', { name: 'Edit and replay' }).click();
   await page.getByRole('textbox', { name: 'Payload' }).fill('{"price": 9007199254740993');

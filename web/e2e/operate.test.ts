@@ -24,16 +24,34 @@ test('an actor is found, looked at, paused and restarted', async ({ page, server
   await expect(page.getByRole('row', { name: /restarted actor/ })).toBeVisible();
 });
 
+test('actors sort as a top, and stay in their places under the pointer', async ({ page, server }) => {
+  await server.handle('idle', 'never.*', 'export default () => 1');
+  await server.handle('busy', 'job.*', 'export default () => { for (let n = 0; n < 2e6; n += 1); return 1 }');
+  await page.goto(`${server.url}/supervision?order=cpu`);
+  const names = page.getByRole('table', { name: 'Actors' }).getByRole('row');
+  const idle = page.getByRole('row', { name: /idle/ });
+  await idle.hover();
+  const before = await names.allInnerTexts();
+  await server.api('POST', 'events', Array.from({ length: 50 }, () => ({ type: 'job.due', data: {} })));
+  await expect(page.getByRole('row', { name: /busy.*[1-9]\d*%/ })).toBeVisible();
+  const place = (texts: string[], name: string): number => texts.findIndex((text) => text.includes(name));
+  expect(place(await names.allInnerTexts(), 'idle')).toBe(place(before, 'idle'));
+  await page.getByRole('heading', { level: 1 }).hover();
+  await expect.poll(async () => place(await names.allInnerTexts(), 'busy')).toBeLessThan(4);
+});
+
 test('a token is shown once, works, and ends when it is revoked', async ({ page, server }) => {
   await page.goto(`${server.url}/settings/tokens`);
   await page.getByRole('button', { name: 'New token' }).click();
   await page.getByLabel('Name').fill('shop');
   await page.getByLabel('Life').selectOption('Ends in 30 days');
+  await page.getByLabel('At most, requests per second').fill('50');
   await expectAccessible(page);
   await page.getByRole('button', { name: 'Make the token' }).click();
   const secret = (await page.getByRole('region', { name: 'the token' }).innerText()).trim();
   await server.api('POST', 'events', { type: 'shop.open', data: {} }, secret);
   await page.getByRole('button', { name: 'I have copied it' }).click();
+  await expect(page.getByRole('row', { name: /shop/ })).toContainText('50/s');
   await expect(page.getByText(secret)).toHaveCount(0);
 
   await page.getByRole('button', { name: 'Revoke shop' }).click();
@@ -52,7 +70,7 @@ test('settings say where they come from, and the store what it holds', async ({ 
   await expectAccessible(page);
   await page.getByRole('tab', { name: 'About' }).click();
   await expect(page.getByText(/Tripline \d/)).toBeVisible();
-  await page.getByLabel('Times').selectOption('UTC');
+  await page.getByLabel('Times', { exact: true }).selectOption('UTC');
   await expect(page.getByText(/UTC,/)).toBeVisible();
   await expectAccessible(page);
 });

@@ -24,6 +24,10 @@ test('a token logs in, a wrong one is refused in words, and logging out ends it'
   await expect(page.getByRole('heading', { name: 'Events', level: 1 })).toBeVisible();
   expect(page.url()).toContain('/events?type=a.**');
 
+  const [cookie] = await page.context().cookies();
+  expect(cookie).toMatchObject({ httpOnly: true, sameSite: 'Strict' });
+  expect(await page.evaluate(() => [document.cookie, ...Object.values(localStorage), ...Object.values(sessionStorage)].join())).not.toContain(server.token);
+
   await page.getByRole('button', { name: 'Log out' }).click();
   await expect(page.getByLabel('Token')).toBeVisible();
   await page.reload();
@@ -65,8 +69,51 @@ test.describe('when the server restarts', () => {
     await server.stop();
     await expect(page.getByText(/Line is down/)).toBeVisible();
     await server.launch();
-    await expect(page.getByText('Live', { exact: true })).toBeVisible({ timeout: 15_000 });
+    await expect(page.getByText('Live', { exact: true })).toBeVisible({ timeout: 30_000 });
   });
+
+  test('what happened meanwhile and afterwards shows without a reload', async ({ page, server }) => {
+    await server.emit('before.it', {});
+    await page.goto(`${server.url}/events`);
+    await expect(page.getByRole('link', { name: 'before.it' })).toBeVisible();
+    await page.evaluate(() => Object.assign(window, { isSamePage: true }));
+    await server.stop();
+    await expect(page.getByText(/Line is down/)).toBeVisible();
+    await server.launch();
+    // Before the page looks again: it has not heard of this one.
+    await server.emit('between.it', {});
+    await expect(page.getByRole('link', { name: 'between.it' })).toBeVisible({ timeout: 30_000 });
+    await server.emit('after.it', {});
+    await expect(page.getByRole('link', { name: 'after.it' })).toBeVisible();
+    expect(await page.evaluate(() => 'isSamePage' in window)).toBe(true);
+  });
+});
+
+test('times are absolute on hover, in local time or in UTC', async ({ page, server }) => {
+  await server.emit('a.b', {});
+  await page.goto(`${server.url}/events`);
+  const time = page.getByRole('row', { name: /a\.b/ }).getByRole('time');
+  await expect(time).toHaveAttribute('title', /\+0[12]:00$/);
+  await page.keyboard.press('z');
+  await expect(time).toHaveAttribute('title', / UTC$/);
+  await page.reload();
+  await expect(time).toHaveAttribute('title', / UTC$/);
+  await page.getByRole('button', { name: 'Times: UTC' }).click();
+  await expect(time).toHaveAttribute('title', /\+0[12]:00$/);
+});
+
+test('the first view is there within a second', async ({ page, server }) => {
+  await server.emit('a.b', {});
+  await page.goto(server.url);
+  await expect(page.getByRole('region', { name: 'Now' })).toBeVisible();
+  // On a machine that does other things too, the fastest of some says what it takes. Nothing is taken from a cache.
+  const session = await page.context().newCDPSession(page);
+  await session.send('Network.setCacheDisabled', { cacheDisabled: true });
+  await expect(async () => {
+    await page.reload({ waitUntil: 'commit' });
+    await page.getByRole('region', { name: 'Now' }).waitFor();
+    expect(await page.evaluate(() => performance.now())).toBeLessThan(1_000);
+  }).toPass({ timeout: 60_000 });
 });
 
 test('the first view asks for little, and nothing of the editor', async ({ page, server }) => {

@@ -15,7 +15,7 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   await page.goto(`${server.url}/scripts/new`);
   const source = page.getByRole('textbox', { name: 'Source' });
   await write(source, 'export default (order) => { console.log("seen"); return { doubled: order.price * 2 } } }');
-  await page.getByLabel('Or on this payload').fill('{"price": 21}');
+  await page.getByLabel('Payload').fill('{"price": 21}');
   await source.press('Control+Enter');
   await expect(page.getByText('compile')).toBeVisible();
   await source.press('Control+End');

@@ -24,6 +24,10 @@ class Preferences {
     keep('zone', zone);
   }
 
+  nextZone(): void {
+    this.setZone(this.zone === 'utc' ? 'local' : 'utc');
+  }
+
   /** Puts the theme on the document; the stylesheet does the rest. */
   apply(): void {
     if (this.theme === 'system') delete document.documentElement.dataset.theme;

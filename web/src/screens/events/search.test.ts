@@ -5,7 +5,7 @@ import { asQuery, canFollow, readSearch, takes } from './search';
 const read = (query: string) => readSearch(new URLSearchParams(query));
 
 test('the URL says what is searched, and nothing means everything', () => {
-  expect(asQuery(read(''), 0)).toEqual({ data: false, limit: 100 });
+  expect(asQuery(read(''), 0)).toEqual({ data: false });
   expect(asQuery(read('type=a.*&filter=$.x>1&last=1h'), Date.UTC(2026, 0, 1, 12))).toMatchObject({
     type: 'a.*',
     filter: '$.x>1',

@@ -51,7 +51,6 @@ export function asQuery(search: Search, now: number): EventQuery {
     until: search.until || undefined,
     unmatched: search.unmatched || undefined,
     data: false,
-    limit: 100,
   };
 }
 

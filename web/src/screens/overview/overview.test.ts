@@ -4,7 +4,7 @@ import type { Stats } from '../../api/schema';
 import { deed } from './audit';
 import { curl } from './first-run';
 import { signs } from './health';
-import { charts } from './series';
+import { charts, rangeOf } from './series';
 
 const well = {
   uptime_ms: 65_000,
@@ -31,9 +31,21 @@ test('what is not well stands out', () => {
   expect(toneOf({ ...well, recovered: { ...well.recovered, unclean_stops: 1 } }, 'Up')).toBe('warn');
 });
 
+const point = (time: string, span_ms = 5_000) => ({ at: `2026-01-01T${time}Z`, span_ms, events: 50, succeeded: 40, failed: 5, dead: 2, backlog: 7, dead_letters: 3, p50_ms: null, p99_ms: null });
+
 test('counts of a step become rates, and silence a gap', () => {
-  const point = { at: '2026-01-01T00:00:05Z', events: 50, succeeded: 40, failed: 5, dead: 2, backlog: 7, p50_ms: null, p99_ms: null };
-  expect(charts([point], 5_000)).toMatchObject({ accepted: [10], succeeded: [8], failed: [1], dead: [2], backlog: [7], p50: [null] });
+  expect(charts([point('00:00:05')], 5_000)).toMatchObject({ accepted: [10], succeeded: [8], failed: [1], died: [0.4], backlog: [7], deadLetters: [3], p50: [null] });
+  expect(charts([point('00:00:05', 1_000)], 5_000).accepted).toEqual([50]);
+});
+
+test('the lines break where no server ran', () => {
+  const found = charts([point('00:00:05'), point('00:00:10'), point('01:00:00')], 5_000);
+  expect(found.backlog).toEqual([7, 7, null, 7]);
+  expect(found.times.map((time) => new Date(time * 1_000).toISOString().slice(11, 19))).toEqual(['00:00:05', '00:00:10', '00:59:55', '01:00:00']);
+});
+
+test('a range that nobody offers is ten minutes', () => {
+  expect([rangeOf('1440'), rangeOf('7'), rangeOf(null)]).toEqual([1_440, 10, 10]);
 });
 
 test('the audit trail reads as sentences', () => {

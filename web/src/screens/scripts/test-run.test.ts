@@ -1,12 +1,23 @@
 import { expect, test } from 'vitest';
 
-import { marksOf, testOf } from './test-run';
+import { marksOf, testOf, testOn, type TestOn } from './test-run';
+
+const on = (more: Partial<TestOn>): TestOn => ({ kind: 'json', eventId: '', letterId: '', runId: '', json: '{', fetch: false, ...more });
+const base = { source: 's', language: 'typescript', fetch: false };
 
 test('a stored event is run as it is stored, JSON with all its digits', () => {
-  expect(testOf('s', 'typescript', { eventId: ' u1 ', letterId: 'l1', json: '{' })).toEqual({ source: 's', language: 'typescript', event_id: 'u1' });
-  expect(String((testOf('s', 'typescript', { eventId: '', letterId: '', json: '{"n":9007199254740993}' }).data as any).n)).toBe('9007199254740993');
-  expect(testOf('s', 'typescript', { eventId: '', letterId: 'l1', json: '{' })).toEqual({ source: 's', language: 'typescript', letter_id: 'l1' });
-  expect(() => testOf('s', 'typescript', { eventId: '', letterId: '', json: '{' })).toThrow();
+  expect(testOf('s', 'typescript', on({ kind: 'event', eventId: ' u1 ' }))).toEqual({ ...base, event_id: 'u1' });
+  expect(String((testOf('s', 'typescript', on({ json: '{"n":9007199254740993}' })).data as any).n)).toBe('9007199254740993');
+  expect(testOf('s', 'typescript', on({ kind: 'letter', letterId: 'l1', fetch: true }))).toEqual({ ...base, fetch: true, letter_id: 'l1' });
+  expect(() => testOf('s', 'typescript', on({}))).toThrow();
+  expect(() => testOf('s', 'typescript', on({ kind: 'letter', eventId: 'u1' }))).toThrow('Choose a dead letter');
+});
+
+test('the URL says what to run on', () => {
+  expect(testOn(new URLSearchParams('event=u1'))).toMatchObject({ kind: 'event', eventId: 'u1' });
+  expect(testOn(new URLSearchParams('letter=l1&drain=1'))).toMatchObject({ kind: 'letter', letterId: 'l1' });
+  expect(testOn(new URLSearchParams('run=r1'))).toMatchObject({ kind: 'run', runId: 'r1' });
+  expect(testOn(new URLSearchParams())).toMatchObject({ kind: 'json' });
 });
 
 test('the mark stands where the compiler or the stack says', () => {

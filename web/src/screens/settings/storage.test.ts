@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { StorageOut, TableOut } from '../../api/schema';
-import { bySize, perDay } from './storage';
+import { bySize, days, perDay } from './storage';
 
 const HOUR = 3_600_000;
 const table = (name: string, bytes: number | null): TableOut => ({ name, rows: 1, bytes });
@@ -24,9 +24,13 @@ test('a day costs what flows in a day', () => {
 });
 
 test('too little history, or an unknown size, is no forecast', () => {
-  expect(perDay(storage(start, table('events', 100)), Date.parse(start) + HOUR / 2)).toBeNull();
+  expect(perDay(storage(start, table('events', 100)), Date.parse(start) + HOUR / 7)).toBeNull();
   expect(perDay(storage(null), Date.now())).toBeNull();
   expect(perDay(storage(start, table('events', null)), Date.parse(start) + 5 * HOUR)).toBeNull();
+});
+
+test('how long events are kept, in days', () => {
+  expect(['7d', '36h', '90m', 'never', undefined].map(days)).toEqual([7, 1.5, 0.0625, null, null]);
 });
 
 test('the largest table comes first, the unknown last', () => {

@@ -3,9 +3,9 @@ import type { StorageOut, TableOut } from '../../api/schema';
 
 const DAY_MS = 86_400_000;
 /** Less history says nothing about a day. */
-const LEAST_MS = 3_600_000;
+const LEAST_MS = 10 * 60_000;
 /** Tables that grow with every event. */
-const FLOWING = new Set(['events', 'key_blocks', 'key_pages', 'outcome_blocks', 'outcome_late', 'runs']);
+const FLOWING = new Set(['dead_letters', 'events', 'key_blocks', 'key_pages', 'outcome_blocks', 'outcome_late', 'recordings', 'runs']);
 
 /** The largest first; those of which nothing is known last. */
 export function bySize(tables: readonly TableOut[]): TableOut[] {
@@ -21,4 +21,11 @@ export function perDay(storage: StorageOut, now: number): number | null {
   if (flowing.some((table) => table.bytes === null)) return null;
   const total = flowing.reduce((sum, table) => sum + (table.bytes ?? 0), 0);
   return (total * DAY_MS) / age;
+}
+
+/** A span of the configuration such as `7d` or `36h` in days; null for `never` and what is none. */
+export function days(span: unknown): number | null {
+  const [, number, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(String(span)) ?? [];
+  const size = { ms: 1 / DAY_MS, s: 1_000 / DAY_MS, m: 60_000 / DAY_MS, h: 1 / 24, d: 1 }[unit];
+  return number === undefined || size === undefined ? null : Number(number) * size;
 }

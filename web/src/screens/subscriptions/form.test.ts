@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
-import { attempts, bodyOf, FRESH } from './form';
+import type { SubscriptionOut } from '../../api/schema';
+import { attempts, bodyOf, formOf, FRESH } from './form';
 
 test('the attempts come when the policy says', () => {
   const policy = { max_attempts: 4, kind: 'exponential' as const, initial_ms: 1_000, max_ms: 3_000, factor: 2 };
@@ -13,6 +14,11 @@ test('limits are numbers and spans, and what is empty is none', () => {
   expect(bodyOf(FRESH).limits).toEqual({ cpu_ms: null, wall_ms: null, memory_bytes: null, rate_limit: null, expires_after: null });
   const limits = bodyOf({ ...FRESH, cpu_ms: '100', memory_mib: '1.5', rate_runs: '10', rate_per: ' 1m ', expires_after: '1h' }).limits;
   expect(limits).toEqual({ cpu_ms: 100, wall_ms: null, memory_bytes: 1_572_864, rate_limit: { runs: 10, per: '1m' }, expires_after: '1h' });
+});
+
+test('how much the waits vary is kept as it was', () => {
+  const stored = { retry_policy: { max_attempts: 2, backoff: { kind: 'fixed', initial_ms: 5, max_ms: 5, factor: 1, jitter: 0 } }, limits: {} } as unknown as SubscriptionOut;
+  expect(bodyOf(formOf({ ...stored, name: '', event_type: '' })).retry_policy).toMatchObject({ backoff: { jitter: 0 } });
 });
 
 test('what is empty is nothing, and a key is for strict order alone', () => {

@@ -15,6 +15,8 @@ export interface Form {
   initial_ms: number;
   max_ms: number;
   factor: number;
+  /** Share of a wait by which it may be longer or shorter. */
+  jitter_percent: number;
   /** Texts as they are typed; empty is the default, or no limit. */
   cpu_ms: string;
   wall_ms: string;
@@ -38,6 +40,7 @@ export const FRESH: Form = {
   initial_ms: 1_000,
   max_ms: 60_000,
   factor: 2,
+  jitter_percent: 20,
   cpu_ms: '',
   wall_ms: '',
   memory_mib: '',
@@ -66,6 +69,7 @@ export function formOf(one: SubscriptionOut): Form {
     initial_ms: backoff.initial_ms,
     max_ms: backoff.max_ms,
     factor: backoff.factor,
+    jitter_percent: backoff.jitter * 100,
     cpu_ms: text(limits.cpu_ms),
     wall_ms: text(limits.wall_ms),
     memory_mib: limits.memory_bytes == null ? '' : String(limits.memory_bytes / MIB),
@@ -76,7 +80,7 @@ export function formOf(one: SubscriptionOut): Form {
 }
 
 export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
-  const { max_attempts, kind, initial_ms, max_ms, factor, cpu_ms, wall_ms, memory_mib, rate_runs, rate_per, expires_after, ...rest } = form;
+  const { max_attempts, kind, initial_ms, max_ms, factor, jitter_percent: _, cpu_ms, wall_ms, memory_mib, rate_runs, rate_per, expires_after, ...rest } = form;
   // An input of numbers gives a number, or nothing.
   const number = (value: string | number | null) => (value === null || String(value).trim() === '' ? null : Number(value));
   const memory = number(memory_mib);
@@ -87,7 +91,7 @@ export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
     event_type: form.event_type.trim(),
     filter: form.filter.trim() || null,
     ordering_key: form.ordering === 'strict' ? form.ordering_key.trim() || null : null,
-    retry_policy: { max_attempts, backoff: { kind, initial_ms, max_ms, factor } },
+    retry_policy: { max_attempts, backoff: { kind, initial_ms, max_ms, factor, jitter: jitterOf(form) } },
     limits: {
       cpu_ms: number(cpu_ms),
       wall_ms: number(wall_ms),
@@ -96,6 +100,11 @@ export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
       expires_after: expires_after.trim() || null,
     },
   };
+}
+
+/** As a share, as the API has it. */
+export function jitterOf(form: Pick<Form, 'jitter_percent'>): number {
+  return Number(form.jitter_percent ?? 0) / 100;
 }
 
 /** When each attempt comes after the first, in milliseconds, without the jitter. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { ActorNode } from '../../api/schema';
-import { look, rows } from './tree';
+import { inPlace, look, remember, rows, type Look } from './tree';
 
 function actor(name: string, more: Partial<ActorNode> = {}): ActorNode {
   return {
@@ -37,7 +37,13 @@ test('two looks make a top, the hungriest first', () => {
   const before = look(tree(0, 0), 1_000);
   const now = look(tree(100, 500), 2_000);
   const found = rows(tree(100, 500), before, now, 'cpu', '');
-  expect(found.map((row) => [row.node.name, row.cpu])).toEqual([['root', 0], ['b', 0.5], ['a', 0.1]]);
+  expect(found.map((row) => [row.node.name, row.depth, row.cpu])).toEqual([['b', 0, 0.5], ['a', 0, 0.1], ['root', 0, 0]]);
+  expect(inPlace(found, ['a', 'root']).map((row) => row.node.name)).toEqual(['a', 'root', 'b']);
+});
+
+test('the share of the CPU is told over the last looks', () => {
+  const looks = [0, 1, 2, 3, 4, 5, 6, 7].reduce<Look[]>((known, at) => remember(known, look(tree(0, 0), at)), []);
+  expect(looks.map((one) => one.at)).toEqual([2, 3, 4, 5, 6, 7]);
 });
 
 test('a search keeps the way down to what it finds', () => {
