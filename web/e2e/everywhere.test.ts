@@ -66,6 +66,8 @@ function screensOf({ event, script, subscription, letter, run }: Stored): string
 /** What makes the page wider than the window; run in the page. */
 function sticksOut(): string[] {
   const { scrollWidth, clientWidth } = document.documentElement;
+  const tables = [...document.querySelectorAll('[role=table]')].filter((table) => table.scrollWidth > table.clientWidth);
+  if (tables.length > 0) return tables.map((table) => `the table ${table.getAttribute('aria-label')}: ${table.scrollWidth} in ${table.clientWidth}`);
   if (scrollWidth <= clientWidth) return [];
   const wide = [...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > clientWidth + 1);
   const named = (one: Element) => `${one.tagName.toLowerCase()}.${one.className} ${Math.round(one.getBoundingClientRect().right)}`;

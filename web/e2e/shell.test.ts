@@ -11,6 +11,18 @@ test('the printed link logs in once, and leaves no code behind', async ({ browse
   await expect(other.getByText('This login link was used already')).toBeVisible();
 });
 
+test('the link works in a page that is open already', async ({ browser, server }) => {
+  const page = await (await browser.newContext()).newPage();
+  const complaints: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  await page.goto(server.url);
+  await expect(page.getByLabel('Token')).toBeVisible();
+  expect(complaints, 'whoever is not logged in sees no error').toEqual([]);
+  await page.goto(server.loginLink);
+  await expect(page.getByRole('navigation', { name: 'Screens' })).toBeVisible();
+  expect(page.url()).not.toContain('code');
+});
+
 test('a token logs in, a wrong one is refused in words, and logging out ends it', async ({ browser, server }) => {
   const page = await (await browser.newContext()).newPage();
   await page.goto(`${server.url}/events?type=a.**`);

@@ -3,11 +3,13 @@
  * `tripline` are the runtime's own: only a pattern that begins with that name takes them.
  */
 export function matchesType(pattern: string, type: string): boolean {
-  const [segments, types] = [pattern.split('.'), type.split('.')];
-  return (types[0] !== RESERVED || segments[0] === RESERVED) && fits(segments, types);
+  return (isReserved(pattern) || !isReserved(type)) && fits(pattern.split('.'), type.split('.'));
 }
 
-const RESERVED = 'tripline';
+/** The runtime's own types, which are taken by name only. */
+export function isReserved(type: string): boolean {
+  return type === 'tripline' || type.startsWith('tripline.');
+}
 
 function fits(pattern: readonly string[], type: readonly string[]): boolean {
   const [head, ...rest] = pattern;

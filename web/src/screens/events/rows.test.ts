@@ -29,6 +29,14 @@ test('a retry that succeeds is one delivery that succeeded', () => {
   expect(outcomes.tally(5)).toMatchObject({ open: 0, succeeded: 1 });
 });
 
+test('outcomes of a storm do not pile up, and the latest are kept', () => {
+  const outcomes = new Outcomes();
+  const told = Array.from({ length: 100_000 }, (_, seq) => ({ seq, subscription_id: 'a', attempt: 1, duration_us: 1, outcome: 'succeeded' }));
+  outcomes.add(told);
+  expect(outcomes.size).toBeLessThan(10_000);
+  expect(outcomes.tally(99_999)).toMatchObject({ succeeded: 1 });
+});
+
 test('deliveries are counted by what they mean', () => {
   const tally = tallyOf([{ status: 'running' }, { status: 'retrying' }, { status: 'dead' }, { status: 'succeeded' }]);
   expect(tally).toEqual({ open: 2, dead: 1, succeeded: 1, discarded: 0 });

@@ -57,6 +57,9 @@ export function freshRows(message: LiveMessage, wanted: (event: LiveEvent) => bo
   return message.events.filter(wanted).map((event) => liveRow(event, message.at)).reverse();
 }
 
+/** Events whose outcomes are kept: more than the list ever holds of the feed. */
+const KEPT_MAX = 4_000;
+
 /** Deliveries of live rows as the feed tells of them: by seq and subscription, the latest word wins. */
 export class Outcomes {
   #bySeq = new Map<number, Map<string, LiveOutcome['outcome']>>();
@@ -66,6 +69,20 @@ export class Outcomes {
       const known = this.#bySeq.get(seq) ?? new Map<string, string>();
       known.set(subscription_id, outcome);
       this.#bySeq.set(seq, known);
+    }
+    this.#forget();
+  }
+
+  /** How many events are known of. */
+  get size(): number {
+    return this.#bySeq.size;
+  }
+
+  /** A search for what is rare is never read anew, and would keep the outcomes of all else. */
+  #forget(): void {
+    for (const seq of this.#bySeq.keys()) {
+      if (this.#bySeq.size <= KEPT_MAX) return;
+      this.#bySeq.delete(seq);
     }
   }
 

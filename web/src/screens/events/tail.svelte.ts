@@ -11,6 +11,10 @@ import { canFollow, takes, type Search } from './search';
 const ROWS_MAX = 2_000;
 /** Between two redraws: more often is not seen, only paid for. */
 const REDRAW_MS = 250;
+/** When every row is another one each time: nobody reads that faster. */
+const STORM_MS = 1_000;
+/** So many new rows fill the screen. */
+const STORM_ROWS = 30;
 
 export class Tail {
   /** Newest first. */
@@ -76,10 +80,11 @@ export class Tail {
     } else {
       this.waiting += message.accepted;
     }
+    const isStorm = this.#fresh.length >= STORM_ROWS;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       if (!this.held) this.#redraw();
-    }, REDRAW_MS);
+    }, isStorm ? STORM_MS : REDRAW_MS);
   }
 
   #redraw(): void {
