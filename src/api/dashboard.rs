@@ -10,11 +10,12 @@ use actix_web::{
         Method,
         header::{self, HeaderMap},
     },
+    web::Data,
 };
 use include_dir::{Dir, File, include_dir};
 use sha2::{Digest as _, Sha256};
 
-use super::{error::ApiError, methods};
+use super::{auth::Doors, error::ApiError, methods};
 
 /// What `build.rs` laid out.
 static FILES: Dir = include_dir!("$OUT_DIR/dashboard");
@@ -61,12 +62,29 @@ fn serve_page(request: &HttpRequest, path: &str) -> HttpResponse {
     };
     let levels = path.matches('/').count();
     let up = if levels == 0 { "./".to_owned() } else { "../".repeat(levels) };
-    let html = String::from_utf8_lossy(file).replace("\"./", &format!("\"{up}"));
-    let tag = format!("\"{}-{levels}\"", short_hash(file));
+    let mut html = String::from_utf8_lossy(file).replace("\"./", &format!("\"{up}"));
+    let mut tag = format!("\"{}-{levels}\"", short_hash(file));
+    if is_nobody(request) {
+        html = html.replace("<head>", &format!("<head>{NOBODY}"));
+        tag = format!("\"{}-{levels}-nobody\"", short_hash(file));
+    }
     answer(request, &tag, "no-cache", |mut response| {
         response.content_type("text/html; charset=utf-8").body(html)
     })
 }
+
+/// Tells the page's script that nobody is logged in: asking would be a 401, an error in the console.
+const NOBODY: &str = "<meta name=\"tripline-session\" content=\"none\">";
+
+/// Whether the browser has no session for sure: a link from another site never carries the cookie.
+fn is_nobody(request: &HttpRequest) -> bool {
+    let carries = mentions(request.headers(), SEC_FETCH_SITE, "none")
+        || mentions(request.headers(), SEC_FETCH_SITE, "same-origin");
+    let doors = request.app_data::<Data<Doors>>();
+    carries && doors.is_some_and(|doors| request.cookie(doors.cookie_name()).is_none())
+}
+
+const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
 
 fn serve_file(request: &HttpRequest, path: &str, file: &'static [u8]) -> HttpResponse {
     let lasting = path.starts_with(HASHED);

@@ -56,6 +56,27 @@ async fn every_path_is_the_page_and_its_links_are_relative_to_the_path() {
     assert!(!browser.page("/").await.contains("<script>"), "no inline script");
 }
 
+/// A browser without a session is told so, for asking would be an error in its console; one that
+/// comes from another site may have one, for its cookie stays behind.
+#[tokio::test]
+async fn a_page_for_nobody_says_so() {
+    let rt = TestRuntime::start().await;
+    let browser = Browser::of(&rt);
+    for (site, cookie, expected) in [
+        ("none", "", true),
+        ("same-origin", "", true),
+        ("cross-site", "", false),
+        ("none", "tripline=anything", false),
+    ] {
+        let request = browser.get("/events").header("sec-fetch-site", site);
+        let answer = request.header(header::COOKIE, cookie).send().await.unwrap();
+        let tag = head(&answer, "etag").to_owned();
+        let page = answer.text().await.unwrap();
+        let says = page.contains("<meta name=\"tripline-session\" content=\"none\">");
+        assert_eq!((says, tag.contains("nobody")), (expected, expected), "{site} {cookie}");
+    }
+}
+
 #[tokio::test]
 async fn files_with_a_hash_in_their_name_last_and_travel_packed() {
     let rt = TestRuntime::start().await;
