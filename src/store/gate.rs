@@ -7,11 +7,11 @@ use std::sync::{
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    Statement, TransactionOptions,
 };
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
-use super::Error;
+use super::{Error, link::Link};
 
 /// Passed by every write: the journal's commits and the repositories' transactions.
 ///
@@ -43,14 +43,17 @@ impl Gate {
     ///
     /// # Errors
     /// [`Error::Stale`] when another process owns the store by now.
-    pub(super) async fn begin(&self, connection: &DatabaseConnection) -> Result<Write, Error> {
+    pub(super) async fn begin(
+        &self,
+        connection: &Link<DatabaseConnection>,
+    ) -> Result<Write, Error> {
         let turn = self.turn().await;
         // A read that turns into a write would fail if anything was committed in between.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let transaction = connection.begin_with_options(options).await?;
+        let transaction = connection.begin(options).await?;
         let write = Write { open: Some((transaction, turn)) };
         let ours = self.epoch.load(Ordering::Acquire);
         if ours != 0 && super::encode::unsigned(write.epoch().await?) != ours {
@@ -64,7 +67,7 @@ impl Gate {
 /// turn goes on only then: whoever is next would find the store locked.
 pub struct Write {
     /// Taken when it ends.
-    open: Option<(DatabaseTransaction, OwnedMutexGuard<()>)>,
+    open: Option<(Link<DatabaseTransaction>, OwnedMutexGuard<()>)>,
 }
 
 impl Write {
@@ -88,8 +91,8 @@ impl Write {
 }
 
 impl std::ops::Deref for Write {
-    type Target = DatabaseTransaction;
-    fn deref(&self) -> &DatabaseTransaction {
+    type Target = Link<DatabaseTransaction>;
+    fn deref(&self) -> &Link<DatabaseTransaction> {
         &self.open.as_ref().expect("open until it ends").0
     }
 }

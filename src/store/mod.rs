@@ -26,6 +26,7 @@ mod gate;
 mod hooks;
 mod kv;
 mod letters;
+mod link;
 mod open;
 mod outcomes;
 mod owner;
@@ -72,7 +73,7 @@ const SQLITE_PRAGMAS: [(&str, &str); 4] =
 /// An open store. Cheap to clone; each area is a repository of its own.
 #[derive(Clone)]
 pub struct Store {
-    connection: DatabaseConnection,
+    connection: link::Link<DatabaseConnection>,
     gate: Gate,
     journal: Arc<Mutex<Option<Box<dyn JournalStore>>>>,
     /// Of the SQLite file.

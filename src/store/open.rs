@@ -24,6 +24,7 @@ use super::{
     Error, Gate, SQLITE_PRAGMAS, Store,
     backup::UNFINISHED,
     journal::{JournalStore, postgres, sqlite},
+    link::Link,
     owner::OwnerLock,
 };
 use crate::domain::Millis;
@@ -205,6 +206,7 @@ impl Store {
         postgres: Option<PgConnectOptions>,
     ) -> Self {
         let journal = Arc::new(Mutex::new(Some(journal)));
+        let connection = Link::new(connection);
         Self { connection, gate, journal, path, postgres, retained: Arc::default() }
     }
 }

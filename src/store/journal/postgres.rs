@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A server that does not answer for this long is a lost connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for all that comes before the first question, [`PATIENCE`] included.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// A commit, or a look-up of its keys, that takes longer is one whose answer never comes: the network
 /// may be cut, which the system itself notices after a quarter of an hour.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,12 +45,22 @@ pub struct PostgresJournal {
     connection: Option<PgConnection>,
     keys: KeyIndex,
     epoch: u64,
+    /// The server's process behind the latest connection, and when that began.
+    session: Option<(i32, String)>,
 }
 
 impl PostgresJournal {
     pub(in crate::store) fn new(options: PgConnectOptions, gate: Gate) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { options, gate, runtime, connection: None, keys: KeyIndex::default(), epoch: 0 })
+        Ok(Self {
+            options,
+            gate,
+            runtime,
+            connection: None,
+            keys: KeyIndex::default(),
+            epoch: 0,
+            session: None,
+        })
     }
 
     /// Runs `work` on the open connection, which is lost when the outcome is unknown.
@@ -79,17 +91,20 @@ impl PostgresJournal {
         result
     }
 
-    fn open(&self) -> Result<PgConnection, CommitError> {
-        self.runtime.block_on(async {
+    fn open(&mut self) -> Result<PgConnection, CommitError> {
+        let silent = |_| CommitError::Unknown("PostgreSQL does not answer".into());
+        let (connection, session) = self.runtime.block_on(async {
             let connecting = PgConnection::connect_with(&self.options);
             let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
                 .await
-                .map_err(|_| CommitError::Unknown("PostgreSQL does not answer".into()))?
+                .map_err(silent)?
                 .map_err(unknown)?;
-            check_durability(&mut connection).await?;
-            lock(&mut connection).await?;
-            Ok(connection)
-        })
+            let ready = make_ready(&mut connection, self.session.as_ref());
+            let session = tokio::time::timeout(READY_TIMEOUT, ready).await.map_err(silent)??;
+            Ok((connection, session))
+        })?;
+        self.session = Some(session);
+        Ok(connection)
     }
 }
 
@@ -195,6 +210,28 @@ impl JournalStore for PostgresJournal {
         }
         Ok(())
     }
+}
+
+/// Makes a new connection the owner's; `old` is the session of the one before, which may look alive
+/// to the server although we gave it up. Answers its own session.
+async fn make_ready(
+    connection: &mut PgConnection,
+    old: Option<&(i32, String)>,
+) -> Result<(i32, String), CommitError> {
+    // Of a client that is gone without a word the server learns within half a minute, not hours.
+    const PROBE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; \
+         SET tcp_keepalives_count = 3";
+    const OWN: &str = "SELECT pid, backend_start::text FROM pg_stat_activity \
+         WHERE pid = pg_backend_pid()";
+    const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE pid = $1 AND backend_start::text = $2";
+    check_durability(connection).await?;
+    sqlx::raw_sql(PROBE).execute(&mut *connection).await.map_err(unknown)?;
+    if let Some((pid, began)) = old {
+        sqlx::query(END).bind(pid).bind(began).execute(&mut *connection).await.map_err(unknown)?;
+    }
+    lock(connection).await?;
+    sqlx::query_as(OWN).fetch_one(connection).await.map_err(unknown)
 }
 
 /// Refuses a server that acknowledges before its disk has it.

@@ -88,11 +88,14 @@ impl Load {
 
     /// Waits until something was acknowledged after this call.
     pub(super) async fn go_on(&self) {
+        self.go_on_within(super::posts::HEALED_WITHIN).await;
+    }
+
+    pub(super) async fn go_on_within(&self, limit: Duration) {
         let before = self.acknowledged();
-        let moved = until(super::posts::HEALED_WITHIN, async || {
-            if self.acknowledged() > before { Ok(()) } else { Err(()) }
-        });
-        moved.await.expect("events are taken again within the limit");
+        let moved =
+            until(limit, async || if self.acknowledged() > before { Ok(()) } else { Err(()) });
+        moved.await.unwrap_or_else(|()| panic!("no events are taken again within {limit:?}"));
     }
 
     /// Ends the publishers, each with what it has in hand accepted, and compares with what is

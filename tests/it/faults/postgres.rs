@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use reqwest::Method;
 
 use super::load::Load;
-use crate::support::{Cluster, Server, TestRuntime, http};
+use crate::support::{Cluster, Proxy, Server, TestRuntime, http};
 
 /// So much of the rate has to come back, and so soon.
 const SHARE: f64 = 0.9;
@@ -93,6 +93,23 @@ async fn a_database_that_is_away_is_said_to_be() {
     load.finish(&rt, "all").await;
 }
 
+/// The network is cut: all connections look alive on both sides, and nothing comes any more. Those
+/// are given up, and so is the server's session that holds the store's lock.
+#[tokio::test]
+async fn connections_that_fall_silent_are_given_up() {
+    const GIVEN_UP_WITHIN: Duration = Duration::from_secs(60);
+    let Some(cluster) = Cluster::start() else { return };
+    let proxy = Proxy::to(cluster.port()).await;
+    let rt = serve(&cluster.url_through(proxy.port())).await;
+    let load = Load::start(&rt);
+    load.go_on().await;
+    proxy.cut();
+    load.go_on_within(GIVEN_UP_WITHIN).await;
+    assert!(load.refused() > 0, "void: nobody noticed");
+    println!("cut off, {}", figures(&load));
+    load.finish(&rt, "all").await;
+}
+
 fn figures(load: &Load) -> String {
     format!(
         "{} acknowledged, {} refused meanwhile, the slowest answer after {:?}",
@@ -108,9 +125,14 @@ fn number(variable: &str, default: u64) -> u64 {
 
 async fn start() -> Option<(Arc<Cluster>, TestRuntime)> {
     let cluster = Arc::new(Cluster::start()?);
-    let mut server = Server::new("", Some(&cluster.url()));
+    let rt = serve(&cluster.url()).await;
+    Some((cluster, rt))
+}
+
+async fn serve(url: &str) -> TestRuntime {
+    let mut server = Server::new("", Some(url));
     server.start().await;
     let rt = TestRuntime::of(server);
     rt.subscription("all").on("test.load").add().await;
-    Some((cluster, rt))
+    rt
 }

@@ -45,7 +45,16 @@ impl Cluster {
 
     /// Of a database that is there from the start.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://tripline@127.0.0.1:{}/postgres", self.port)
+        self.url_through(self.port)
+    }
+
+    /// The same through a proxy.
+    pub(crate) fn url_through(&self, port: u16) -> String {
+        format!("postgres://tripline@127.0.0.1:{port}/postgres")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// As a crash of the server and its start; returns once it takes connections.

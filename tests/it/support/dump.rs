@@ -85,6 +85,10 @@ impl Dump {
         difference
     }
 
+    pub(crate) fn rows(&self, table: &str) -> usize {
+        self.0.get(table).map_or(0, Vec::len)
+    }
+
     fn texts(&self, table: &str) -> BTreeSet<String> {
         let rows = self.0.get(table).into_iter().flatten();
         rows.map(|row| Value::Object(row.clone()).to_string()).collect()

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use tripline::store::journal::CommitError;
+use tripline::{domain::Millis, store::journal::CommitError};
 
 use self::{
     everything::Prepared,
@@ -22,6 +22,7 @@ use super::support::{Db, Owner, event, on_both};
 on_both!(
     a_commit_that_fails_at_any_statement_leaves_nothing_behind,
     a_process_killed_at_any_statement_leaves_nothing_behind,
+    a_sealing_that_fails_leaves_its_commit_standing,
 );
 
 /// The end of a transaction, where a database may fail as well.
@@ -110,6 +111,26 @@ fn a_commit_that_fails_at_its_begin_or_its_end_leaves_nothing_behind() {
     assert_eq!(owner.journal.reopen().unwrap().batch, owner.state.batch);
     assert!(before.difference(&dump(&db)).is_empty());
     owner.commit(&prepared.everything(&owner));
+}
+
+/// Keys are sealed after their commit, in a transaction of its own, which is tried again.
+fn a_sealing_that_fails_leaves_its_commit_standing(db: Db) {
+    const SEGMENT: u64 = 65_536;
+    let mut owner = db.claim();
+    db.tamper("ALTER TABLE key_segments RENAME TO out_of_reach");
+    let commit = owner.with_events((0..SEGMENT).map(|n| event("a", Some(&n.to_string()), "{}")));
+    owner.commit(&commit);
+    db.tamper("ALTER TABLE out_of_reach RENAME TO key_segments");
+    // As the writer does with a connection that is lost.
+    assert_eq!(owner.journal.reopen().unwrap().batch, commit.batch);
+    let key = commit.keys[4_711].0;
+    let known = |owner: &mut Owner| owner.journal.known(&[key], Millis(0)).unwrap()[0];
+    assert_eq!(known(&mut owner).unwrap().uid, commit.events[4_711].uid);
+    let next = owner.with_events([event("a", Some("next"), "{}")]);
+    owner.commit(&next);
+    let sealed = dump(&db).rows("key_segments");
+    assert_eq!(sealed, 1, "with the next commit");
+    assert_eq!(known(&mut owner).unwrap().uid, commit.events[4_711].uid);
 }
 
 /// Set in the process that is to die: the store's URL, and what [`Prepared`] knows.
