@@ -87,7 +87,7 @@ pub(super) fn keys(requests: &[Request]) -> Vec<EventKey> {
                 keys.extend(settlement.emits.iter().filter_map(|emit| emit.key));
             }
             Request::Due(scheduled) => keys.extend(EventKey::of(&scheduled.event)),
-            Request::Change(change) => keys.extend(change.alert.as_ref().and_then(EventKey::of)),
+            Request::Change(change) => keys.extend(change.alert.as_deref().and_then(EventKey::of)),
             Request::Alert(event) => keys.extend(EventKey::of(event)),
             _ => {}
         }
@@ -148,7 +148,7 @@ pub(super) fn assemble(
             Request::Cursor { subscription, to } => builder.cursor(*subscription, *to),
             Request::Change(change) => {
                 builder.change(&change.kind, now.steady);
-                if let Some(alert) = &change.alert {
+                if let Some(alert) = change.alert.as_deref() {
                     builder.emit(alert, EventKey::of(alert));
                 }
             }

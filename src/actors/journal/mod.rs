@@ -145,6 +145,7 @@ impl Journal {
         alert: Option<NewEvent>,
     ) -> Result<Seq, WriteError> {
         let (reply, answer) = oneshot::channel();
+        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -189,6 +190,7 @@ impl Journal {
     ) {
         let (reply, _) = oneshot::channel();
         let kind = ChangeKind::State { id, paused, suspended: Some(reason) };
+        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
     }
 

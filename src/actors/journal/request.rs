@@ -258,7 +258,7 @@ pub(crate) struct Cover {
 pub(crate) struct Change {
     pub(crate) kind: ChangeKind,
     /// Announces it: enters the log in the same commit.
-    pub(crate) alert: Option<NewEvent>,
+    pub(crate) alert: Option<Box<NewEvent>>,
     pub(crate) reply: oneshot::Sender<Result<Seq, WriteError>>,
 }
 
