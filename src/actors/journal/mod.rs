@@ -165,6 +165,11 @@ impl Journal {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Has the store put its house in order soon: much was removed.
+    pub(crate) fn tidy(&self) {
+        self.submit(Request::Tidy);
+    }
+
     /// Cancels a delayed emit that is still waiting.
     pub(crate) async fn cancel(&self, id: ScheduledId) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
