@@ -423,7 +423,7 @@ fn a_bulk_operation_is_remembered(db: Db) {
     db.wait(bulk.create(&operation)).unwrap();
     assert_eq!(db.wait(bulk.unfinished()).unwrap(), std::slice::from_ref(&operation));
     let later = Millis::now().plus(std::time::Duration::from_secs(1));
-    let ids = db.wait(letters.matching(DISCARD, &all(), later, 9)).unwrap();
+    let ids = db.wait(letters.matching(DISCARD, &all(), later, None, 9)).unwrap().0;
     for _ in 0..2 {
         // The second time there is nothing to take, and so nothing to count.
         db.wait(letters.discard_many(&ids, operation.id)).unwrap();
