@@ -105,7 +105,7 @@ impl Load {
         for publisher in self.publishers {
             publisher.await.unwrap();
         }
-        let complaints = self.shared.complaints.lock().unwrap();
+        let complaints = self.shared.complaints.lock().unwrap().clone();
         assert!(complaints.is_empty(), "{complaints:#?}");
         let id = rt.id_of(subscription);
         let events = until(crate::support::PATIENCE * 4, async || {
