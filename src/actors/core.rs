@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::Recipient;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use super::{
@@ -22,7 +22,10 @@ use crate::{
     config::Config,
     domain::{
         DeliveryId, Event, Millis, RunId, ScriptId, Seq, Subscription, SubscriptionId,
-        kv::Namespace, recent::Recent, window::Window,
+        breaker::Breaker,
+        feed::{Covering, Feed},
+        kv::Namespace,
+        recent::Recent,
     },
     filter::{Index, Scratch, View},
     host::{Doors, Grants, RunHost},
@@ -54,8 +57,9 @@ pub(crate) struct Core {
     scratch: RefCell<Scratch>,
     /// Active subscriptions that name the runtime's own event types.
     alert_takers: RefCell<FxHashSet<SubscriptionId>>,
-    /// Rows that were handed to a subscription, until a commit says what became of them.
-    pub(crate) rows_out: RefCell<FxHashSet<DeliveryId>>,
+    /// Rows that were handed to a subscription, until a commit says what became of them, and how far
+    /// they had come ([`DeliveryRow::progress`](crate::store::journal::DeliveryRow::progress)).
+    pub(crate) rows_out: RefCell<FxHashMap<DeliveryId, (u32, u32, u32)>>,
     /// Events that nobody took, since the start.
     pub(crate) unmatched: RefCell<Unmatched>,
     runs: Cell<u64>,
@@ -68,6 +72,9 @@ pub(crate) struct Core {
     /// The scheduler, for subscriptions that run again; set once it is there.
     scheduler: OnceCell<Recipient<Release>>,
 }
+
+/// Settled deliveries that one request notes above a cursor.
+const NOTED_AT_ONCE: usize = 10_000;
 
 /// Types of unmatched events that are counted by name; those that come later are counted together.
 const UNMATCHED_TYPES: usize = 1_000;
@@ -248,30 +255,23 @@ impl Core {
 
     /// The router stops feeding the subscription: from here on the log keeps what it was not given.
     pub(crate) fn stop_feeding(&self, slot: &Rc<Slot>) {
-        let is_behind = slot.covered.get() && !slot.live.get();
-        let next = if is_behind { slot.next_unread.get() } else { self.routed.get().next() };
-        slot.live.set(false);
-        self.cover(slot, next);
+        let covering = slot.feed.borrow_mut().stop(self.routed.get());
+        self.cover(slot, covering);
     }
 
-    /// Gives the subscription a cursor at `next`, the first event it has not been given, or at the
-    /// oldest one it has in hand: the cursor covers all of them.
-    pub(crate) fn cover(&self, slot: &Rc<Slot>, next: Seq) {
-        let window = slot.window.borrow();
-        let from = window.oldest().map_or(next, |oldest| oldest.min(next));
-        let counted = if slot.covered.replace(true) { Vec::new() } else { window.open().collect() };
-        let settled_before = slot.settled_before.borrow();
-        let settled = window.settled_ahead().chain(settled_before.iter().copied());
-        let settled = settled.filter(|&seq| seq >= from).collect();
-        drop((window, settled_before));
-        slot.next_unread.set(next);
-        slot.cursor.set(from);
-        self.journal.submit(Request::Cover(Cover {
-            subscription: slot.id,
-            from,
-            counted,
-            settled,
-        }));
+    /// Stores a cursor, after the notes of what is settled above it: a crash in between finds the
+    /// old cursor, or none, and those notes do no harm.
+    pub(crate) fn cover(&self, slot: &Rc<Slot>, covering: Covering) {
+        let Covering { from, counted, mut settled } = covering;
+        let cover = |from, counted, settled| {
+            let subscription = slot.id;
+            self.journal.submit(Request::Cover(Cover { subscription, from, counted, settled }));
+        };
+        while settled.len() > NOTED_AT_ONCE {
+            let rest = settled.split_off(NOTED_AT_ONCE);
+            cover(None, Vec::new(), std::mem::replace(&mut settled, rest));
+        }
+        cover(Some(from), counted, settled);
         self.watch(slot);
     }
 }
@@ -282,22 +282,12 @@ pub(crate) struct Slot {
     pub(crate) id: SubscriptionId,
     pub(crate) name: RefCell<Arc<str>>,
     pub(crate) script: Cell<ScriptId>,
-    /// The router feeds it.
-    pub(crate) live: Cell<bool>,
-    /// It has a cursor: nothing of it counts in the watermark, all its outcomes are late.
-    pub(crate) covered: Cell<bool>,
-    /// The cursor as last submitted; meaningful while `covered`.
-    pub(crate) cursor: Cell<Seq>,
-    /// First event it has not been given, while it is behind.
-    pub(crate) next_unread: Cell<Seq>,
+    /// Live or behind, and what is in hand.
+    pub(crate) feed: RefCell<Feed>,
     pub(crate) paused: Cell<bool>,
     pub(crate) suspended: RefCell<Option<String>>,
     /// When the supervisor starts it again after a crash.
     pub(crate) restart_at: Cell<Option<Millis>>,
-    pub(crate) window: RefCell<Window>,
-    /// Found at the start above the watermark: settled, or held by rows. Routing and reading pass
-    /// over them.
-    pub(crate) settled_before: RefCell<FxHashSet<Seq>>,
     /// What may have been running when the process died, if that was once too often.
     pub(crate) suspects: Cell<Suspects>,
     /// Deliveries with rows (retries, replays) in hand.
@@ -310,9 +300,9 @@ pub(crate) struct Slot {
     pub(crate) rows_waiting: Cell<u64>,
     /// Events that matched while it was behind and are not read yet, as far as this process knows.
     pub(crate) unread: Cell<u64>,
-    /// Oldest delivery in hand at the last sweep.
-    pub(crate) oldest_at_sweep: Cell<Option<Seq>>,
     pub(crate) watched: Cell<bool>,
+    /// Definitions that took effect: a restart that read the store meanwhile reads it again.
+    pub(crate) definitions_met: Cell<u64>,
     /// Deleted: it takes nothing new and goes when nothing is in hand.
     pub(crate) retired: Cell<bool>,
     pub(crate) handle: RefCell<Option<SubscriptionHandle>>,
@@ -349,10 +339,7 @@ pub(crate) struct Tally {
     pub(crate) host_calls: u64,
     /// Runs that went again because what they had read was changed meanwhile.
     pub(crate) kv_conflicts: u64,
-    /// Dead letters in a row, for the breaker: none succeeded since the first attempt of each.
-    /// Retries come due in clusters, so twenty may die one after the other while nine in ten succeed.
-    pub(crate) dead_in_a_row: u32,
-    pub(crate) last_success: Millis,
+    pub(crate) breaker: Breaker,
     pub(crate) last_error: Option<String>,
     pub(crate) restarts: u32,
     pub(crate) last_crash: Option<(Millis, String)>,
@@ -394,33 +381,43 @@ impl Slot {
         self.meters.get_or_init(|| Meters::of(self.id))
     }
 
-    pub(crate) fn new(subscription: &Subscription) -> Rc<Self> {
+    pub(crate) fn new(subscription: &Subscription, feed: Feed) -> Rc<Self> {
         Rc::new(Self {
             id: subscription.id,
             name: RefCell::new(subscription.name.as_str().into()),
             script: Cell::new(subscription.definition.script),
-            live: Cell::new(false),
-            covered: Cell::new(subscription.cursor.is_some()),
-            cursor: Cell::new(subscription.cursor.unwrap_or_default()),
-            next_unread: Cell::new(subscription.cursor.unwrap_or_default()),
+            feed: RefCell::new(feed),
             paused: Cell::new(subscription.paused),
             suspended: RefCell::new(subscription.suspended.clone()),
             restart_at: Cell::new(None),
-            window: RefCell::default(),
-            settled_before: RefCell::default(),
             suspects: Cell::default(),
             rows_in_hand: Cell::new(0),
             in_flight: Cell::new(0),
             held_until: Cell::new(None),
             rows_waiting: Cell::new(0),
             unread: Cell::new(0),
-            oldest_at_sweep: Cell::new(None),
             watched: Cell::new(false),
+            definitions_met: Cell::new(0),
             retired: Cell::new(false),
             handle: RefCell::new(None),
             tally: RefCell::default(),
             meters: OnceCell::new(),
         })
+    }
+
+    /// The router feeds it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.feed.borrow().is_live()
+    }
+
+    /// See [`Feed::is_covered`].
+    pub(crate) fn is_covered(&self) -> bool {
+        self.feed.borrow().is_covered()
+    }
+
+    /// The delivery of this event is in hand.
+    pub(crate) fn holds(&self, seq: Seq) -> bool {
+        self.feed.borrow().holds(seq)
     }
 
     /// Neither paused nor suspended.
@@ -448,7 +445,7 @@ impl Slot {
 
     /// Deliveries in memory.
     pub(crate) fn in_hand(&self) -> usize {
-        self.window.borrow().len() + self.rows_in_hand.get() as usize
+        self.feed.borrow().in_hand() + self.rows_in_hand.get() as usize
     }
 
     /// Deliveries not yet settled, wherever they wait; the `queue_depth` of the metrics.

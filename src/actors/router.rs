@@ -7,7 +7,7 @@
 //! start) is read from the store. Definitions change at their seq, in live routing and in recovery
 //! alike, because changes and events come as one stream.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use metrics::{Counter, Gauge};
@@ -20,7 +20,7 @@ use super::{
     supervisor::{self, Crashed},
 };
 use crate::{
-    domain::{Event, Seq, SubscriptionId, event::is_reserved},
+    domain::{Event, Seq, SubscriptionId, changes::Changes, event::is_reserved, feed::Offer},
     store::journal::SubscriptionChange,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Recovery {
     /// Changes that take effect above the watermark, ascending.
-    pub(crate) changes: VecDeque<SubscriptionChange>,
+    pub(crate) changes: Changes<SubscriptionChange>,
     /// Last event of the log at the start.
     pub(crate) upto: Seq,
     /// Unsettled deliveries up to `upto` run alone: the process died three times in a row. Their
@@ -44,7 +44,7 @@ pub(crate) struct RouterActor {
     upto: Seq,
     reading: bool,
     /// Changes that wait for the router to reach their seq.
-    changes: VecDeque<SubscriptionChange>,
+    changes: Changes<SubscriptionChange>,
     /// Kept between events for its memory alone.
     matches: Vec<SubscriptionId>,
     unmatched: Counter,
@@ -83,65 +83,50 @@ impl RouterActor {
         }
         let fanout = u32::try_from(matches.len()).unwrap_or(u32::MAX);
         let mut open = 0;
-        let recovering = event.seq <= self.recovery.upto;
         for &subscription in &matches {
             let Some(slot) = self.core.slot(subscription) else { continue };
-            if recovering && slot.settled_before.borrow().contains(&event.seq) {
-                continue;
-            }
-            if self.hand_over(&slot, event, fanout) && !slot.covered.get() {
-                open += 1;
-            }
+            open += u32::from(self.hand_over(&slot, event, fanout));
         }
         self.matches = matches;
         self.core.routed.set(event.seq);
-        if event.seq == self.recovery.upto {
-            self.end_recovery();
-        }
         self.core.journal.submit(Request::Routed { seq: event.seq, open });
     }
 
-    /// What was settled before the start is routed; those that are behind still pass over it.
-    fn end_recovery(&self) {
-        for slot in self.core.slots.borrow().values().filter(|slot| slot.live.get()) {
-            slot.settled_before.take();
-        }
-    }
-
-    /// True if the delivery is in hand now; otherwise the subscription's cursor or a row holds it.
+    /// True if the delivery holds the watermark: nothing but memory has it. Otherwise a cursor or a
+    /// row does, or it is settled.
     fn hand_over(&self, slot: &Rc<Slot>, event: &Arc<Event>, fanout: u32) -> bool {
         let core = &self.core;
-        if slot.live.get() {
-            let is_suspect = self.recovery.suspects && event.seq <= self.recovery.upto;
-            let room = !is_suspect
-                && slot.in_hand() < core.config.limits.mailbox
-                && !core.memory_is_full();
-            if room && slot.window.borrow_mut().push(event.seq) {
+        let is_suspect = self.recovery.suspects && event.seq <= self.recovery.upto;
+        let has_room =
+            !is_suspect && slot.in_hand() < core.config.limits.mailbox && !core.memory_is_full();
+        let offer = slot.feed.borrow_mut().offer(event.seq, has_room);
+        let handle = slot.handle.borrow();
+        match offer {
+            Offer::Done => false,
+            Offer::Taken { holds_watermark } => {
                 core.watch(slot);
-                if let Some(handle) = slot.handle.borrow().as_ref() {
-                    // A restarting actor finds the delivery in the window and reads it again.
+                if let Some(handle) = handle.as_ref() {
+                    // A restarting actor reads it again: what is in hand is known to the slot.
                     handle.deliver(Deliver { event: Arc::clone(event), fanout });
                 }
-                return true;
+                holds_watermark
             }
-            // Behind from here: what is in hand goes on, the rest is read from the log.
-            slot.live.set(false);
-            if let Some(handle) = slot.handle.borrow().as_ref() {
-                handle.fell_behind(event.seq);
+            Offer::Behind { fell, cover } => {
+                if let Some(covering) = cover {
+                    core.cover(slot, covering);
+                }
+                if fell && let Some(handle) = handle.as_ref() {
+                    handle.wake();
+                }
+                slot.unread.set(slot.unread.get() + 1);
+                false
             }
         }
-        if !slot.covered.get() {
-            core.cover(slot, event.seq);
-        }
-        slot.unread.set(slot.unread.get() + 1);
-        false
     }
 
     fn apply_changes_up_to(&mut self, seq: Seq) {
-        while self.changes.front().is_some_and(|change| change_from(change) <= seq) {
-            if let Some(change) = self.changes.pop_front() {
-                supervisor::apply(&self.core, &self.supervisor, change);
-            }
+        while let Some(change) = self.changes.due(seq) {
+            supervisor::apply(&self.core, &self.supervisor, change);
         }
     }
 
@@ -208,7 +193,9 @@ impl RouterActor {
             self.core.journal.routed_bytes(bytes as u64);
         }
         self.upto = self.upto.max(committed.upto);
-        self.changes.extend(committed.changes.iter().cloned());
+        for change in &committed.changes {
+            self.changes.push(change.from(), change.clone());
+        }
         self.core.reader.note(&committed.events);
         if self.core.on_trial() {
             return;
@@ -220,17 +207,6 @@ impl RouterActor {
             }
         }
         self.catch_up(ctx);
-    }
-}
-
-/// First seq that meets a change.
-fn change_from(change: &SubscriptionChange) -> Seq {
-    match change {
-        SubscriptionChange::Create { from, .. }
-        | SubscriptionChange::Update { from, .. }
-        | SubscriptionChange::Delete { from, .. } => *from,
-        // State is not matching: it takes effect when it is seen.
-        SubscriptionChange::State { .. } => Seq::ZERO,
     }
 }
 

@@ -224,7 +224,7 @@ impl SchedulerActor {
     fn next_suspect(&mut self, ctx: &mut Context<Self>) {
         if let Some(id) = self.suspect {
             // Its subscription was stopped and gave it back: it waits in its row.
-            let given_back = self.suspect_is_out && !self.core.rows_out.borrow().contains(&id);
+            let given_back = self.suspect_is_out && !self.core.rows_out.borrow().contains_key(&id);
             if !given_back {
                 return;
             }
@@ -303,7 +303,8 @@ impl SchedulerActor {
     fn hand_over(&mut self, due: Vec<DeliveryRow>, ctx: &mut Context<Self>) {
         self.turning = true;
         // Before their events are read: whatever is read of these rows meanwhile is old.
-        self.core.rows_out.borrow_mut().extend(due.iter().map(|row| row.id));
+        let held = due.iter().map(|row| (row.id, row.progress()));
+        self.core.rows_out.borrow_mut().extend(held);
         let mut seqs: Vec<Seq> = due.iter().map(|row| row.seq).collect();
         seqs.sort_unstable();
         seqs.dedup();
@@ -403,7 +404,7 @@ impl SchedulerActor {
     /// still and would only send it back.
     fn readmit(&mut self, row: DeliveryRow) {
         let runs = self.core.slot(row.subscription).is_none_or(|slot| slot.runs());
-        if runs && !self.core.rows_out.borrow().contains(&row.id) {
+        if runs && !self.core.rows_out.borrow().contains_key(&row.id) {
             self.admit(row);
         }
     }
@@ -462,7 +463,9 @@ impl Handler<Told> for SchedulerActor {
                 }
             }
             for row in &committed.rows {
-                out.remove(&row.id);
+                if row.is_news(out.get(&row.id)) {
+                    out.remove(&row.id);
+                }
             }
         }
         for id in &committed.scheduled_done {
@@ -477,6 +480,10 @@ impl Handler<Told> for SchedulerActor {
         }
         let mut marked = Vec::new();
         for row in committed.rows.iter().cloned() {
+            if self.core.rows_out.borrow().contains_key(&row.id) {
+                // It was read from the store before this was heard, and runs already.
+                continue;
+            }
             if self.suspect == Some(row.id) {
                 if row.status == RowStatus::Suspect {
                     marked.push(row);

@@ -21,7 +21,7 @@ use std::{
 
 use actix::prelude::*;
 use futures::future::{AbortHandle, Abortable};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use serde_json::json;
 use tracing::{error, info, warn};
 
@@ -35,8 +35,8 @@ use crate::{
     config::Record,
     domain::{
         Cause, DataEncoding, Definition, DeliveryId, Envelope, ErrorKind, Event, Lineage, Millis,
-        NewEvent, OnDead, Ordering, RunError, RunLog, Seq, Span, block::Outcome, kv::Namespace,
-        rate::RateWindow,
+        NewEvent, OnDead, Ordering, RunError, RunLog, Seq, Span, block::Outcome, history::History,
+        kv::Namespace, rate::RateWindow,
     },
     filter::{Filter, KeyPath, View},
     host::{CommitError, Grants, Mask, Recording, RunHost},
@@ -101,16 +101,6 @@ impl SubscriptionHandle {
         self.tell(Wake);
     }
 
-    /// The router stops feeding at `from`: what follows is read from the log.
-    pub(crate) fn fell_behind(&self, from: Seq) {
-        self.tell(FellBehind(from));
-    }
-
-    /// These were settled before: a backfill passes over them.
-    pub(crate) fn skip(&self, settled: Vec<Seq>) {
-        self.tell(Skip(settled));
-    }
-
     /// Forget what is queued: a cursor covers it.
     pub(crate) fn drop_queue(&self) {
         self.tell(DropQueue);
@@ -160,14 +150,6 @@ struct ScriptChanged;
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Wake;
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct FellBehind(Seq);
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Skip(Vec<Seq>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -275,7 +257,6 @@ struct Lane {
 
 /// A definition, ready to be matched.
 struct Compiled {
-    from: Seq,
     definition: Definition,
     /// Parsed when it is first asked: the router's index has one already, and this one serves only
     /// who reads the log by itself. `None`: what is stored does not parse, and matches nothing.
@@ -287,12 +268,8 @@ pub(crate) struct SubscriptionActor {
     core: Rc<Core>,
     slot: Rc<Slot>,
     supervisor: Recipient<Crashed>,
-    /// Ascending; the last one is in force, earlier ones for what is read from the log.
-    definitions: Vec<Compiled>,
-    /// What the reader skips: settled before, or held by rows.
-    skip: FxHashSet<Seq>,
-    /// Last event that was read, while behind.
-    read: Seq,
+    /// Earlier ones are kept for what is read from the log.
+    definitions: History<Compiled>,
     reading: bool,
     queue: VecDeque<Delivery>,
     in_flight: FxHashMap<RunKey, InFlight>,
@@ -314,23 +291,20 @@ pub(crate) struct SubscriptionActor {
 }
 
 impl SubscriptionActor {
-    /// Starts on the core thread. `definitions` ascend by their seq and are not empty.
+    /// Starts on the core thread. `definitions` are not empty.
     pub(crate) fn launch(
         core: Rc<Core>,
         slot: Rc<Slot>,
         definitions: Vec<(Seq, Definition)>,
-        skip: FxHashSet<Seq>,
         held: Vec<Arc<Event>>,
         supervisor: Recipient<Crashed>,
     ) -> SubscriptionHandle {
-        let read = slot.cursor.get().prev();
+        let compiled = definitions.into_iter().map(|(from, d)| (from, Compiled::of(d)));
         let mut actor = Self {
-            definitions: definitions.into_iter().map(|(from, d)| Compiled::of(from, d)).collect(),
+            definitions: History::new(compiled.collect()).expect("a subscription has a definition"),
             core,
             slot: Rc::clone(&slot),
             supervisor,
-            skip,
-            read,
             reading: false,
             queue: VecDeque::new(),
             in_flight: FxHashMap::default(),
@@ -356,24 +330,16 @@ impl SubscriptionActor {
         handle
     }
 
-    fn set_read(&mut self, read: Seq) {
-        self.read = read;
-        self.slot.next_unread.set(read.next());
-    }
-
     fn definition(&self) -> &Definition {
-        &self.definitions.last().expect("a subscription has a definition").definition
+        &self.definitions.current().definition
     }
 
-    /// What was in force when the event came. Events from before the first definition meet that
-    /// one: only a backfill reads them.
-    fn in_force(&self, seq: Seq) -> &Compiled {
-        let after = self.definitions.partition_point(|compiled| compiled.from <= seq);
-        &self.definitions[after.saturating_sub(1)]
+    fn forget_definitions(&mut self) {
+        self.definitions.forget_before(self.slot.feed.borrow().needs_from());
     }
 
     fn key_of(&self, event: &Event) -> Option<Rc<str>> {
-        let compiled = self.definitions.last()?;
+        let compiled = self.definitions.current();
         if compiled.definition.ordering == Ordering::Relaxed {
             return None;
         }
@@ -423,7 +389,7 @@ impl SubscriptionActor {
         let slot = &self.slot;
         let room =
             slot.in_hand() < self.core.config.limits.mailbox / 2 && !self.core.memory_is_full();
-        if slot.live.get()
+        if slot.is_live()
             || self.reading
             || !slot.runs()
             || slot.retired.get()
@@ -432,10 +398,10 @@ impl SubscriptionActor {
         {
             return;
         }
-        let upto = self.core.routed.get();
-        if self.read >= upto {
+        let (read, upto) = (slot.feed.borrow().read(), self.core.routed.get());
+        if read >= upto {
             // Beyond it, a start left the router behind this cursor: it has still to get here.
-            if self.read == upto {
+            if slot.feed.borrow_mut().catch_up(upto) {
                 self.caught_up();
             }
             return;
@@ -444,7 +410,7 @@ impl SubscriptionActor {
             return;
         }
         self.reading = true;
-        let (reader, after) = (self.core.reader.clone(), self.read);
+        let (reader, after) = (self.core.reader.clone(), read);
         let read = async move { reader.read(after, upto).await };
         ctx.spawn(read.into_actor(self).map(move |events, actor, ctx| {
             actor.guarded(ctx, None, |actor, ctx| {
@@ -465,35 +431,32 @@ impl SubscriptionActor {
 
     fn feed(&mut self, events: Vec<Arc<Event>>, after: Seq, upto: Seq) {
         // What was asked for may be stale: the queue was dropped meanwhile and the cursor set back.
-        if self.read != after || self.slot.live.get() {
+        if self.slot.is_live() || self.slot.feed.borrow().read() != after {
             return;
         }
         if events.is_empty() {
-            self.set_read(upto);
+            self.slot.feed.borrow_mut().pass(upto);
         }
         let limit = self.core.config.limits.mailbox;
         for event in events {
             if self.slot.in_hand() >= limit {
                 return;
             }
-            self.set_read(event.seq);
-            let settled = self.skip.remove(&event.seq)
-                || self.slot.settled_before.borrow().contains(&event.seq);
-            if settled || !self.in_force(event.seq).matches(&event) {
+            let is_new = self.slot.feed.borrow_mut().pass(event.seq);
+            if !is_new || !self.definitions.at(event.seq).matches(&event) {
                 continue;
             }
             self.slot.unread.set(self.slot.unread.get().saturating_sub(1));
             if self.slot.takes_for_suspect(event.seq) && self.suspect(&event) {
                 continue;
             }
-            if self.slot.window.borrow_mut().push(event.seq) {
+            if self.slot.feed.borrow_mut().take(event.seq) {
                 let fanout = self.core.fanout(&event);
                 self.take(event, fanout);
             }
         }
     }
 
-    /// Everything that the router has matched was read: from here on it feeds us.
     /// It goes on alone, from a row of its own, once its mark is stored. False under strict order
     /// behind another one of its key: that one was running, not this.
     fn suspect(&mut self, event: &Event) -> bool {
@@ -507,16 +470,10 @@ impl SubscriptionActor {
         true
     }
 
+    /// Everything that the router has matched was read: from here on it feeds us.
     fn caught_up(&mut self) {
-        self.slot.live.set(true);
         self.slot.unread.set(0);
-        // During recovery the router goes on from here, and passes over the same events.
-        let mut settled_before = self.slot.settled_before.borrow_mut();
-        settled_before.extend(std::mem::take(&mut self.skip));
-        settled_before.retain(|&seq| seq > self.read);
-        drop(settled_before);
-        let keep = self.definitions.len() - 1;
-        self.definitions.drain(..keep);
+        self.forget_definitions();
         self.core.watch(&self.slot);
     }
 
@@ -1142,8 +1099,7 @@ impl SubscriptionActor {
         {
             let mut tally = self.slot.tally.borrow_mut();
             tally.succeeded += 1;
-            tally.dead_in_a_row = 0;
-            tally.last_success = Millis::now();
+            tally.breaker.succeeded(Millis::now());
         }
         let row = match &delivery.row {
             Some(row) => RowChange::Done(row.id),
@@ -1164,31 +1120,21 @@ impl SubscriptionActor {
         error: RunError,
         retry_after: Option<Duration>,
     ) -> bool {
-        let has_run = error.kind != ErrorKind::Expired;
-        let attempt = delivery.attempts() + u32::from(has_run);
-        let policy = self.definition().retry_policy.clone();
-        let dead = error.kind.is_final() || attempt >= policy.max_attempts;
-        let now = Millis::now();
-        let wait = retry_after.unwrap_or_else(|| policy.backoff.wait(attempt, rand::random()));
+        let policy = &self.definition().retry_policy;
+        let failed = policy.failed(error.kind, delivery.attempts(), retry_after, rand::random());
+        let (dead, now) = (failed.wait.is_none(), Millis::now());
         let old = delivery.row.as_deref();
         let row = DeliveryRow {
-            id: DeliveryId::of(delivery.event.uid, self.slot.id),
-            event: delivery.event.uid,
-            seq: delivery.event.seq,
-            subscription: self.slot.id,
-            status: if dead { RowStatus::Dying } else { RowStatus::Retrying },
-            attempts: attempt,
-            next_at: if dead { now } else { Millis::steady().plus(wait) },
-            first_failed_at: old.and_then(|row| row.first_failed_at).or(Some(now)),
             script_version: version,
-            letter: old.and_then(|row| row.letter),
-            replay: delivery.replay(),
-            data: old.and_then(|row| row.data.clone()),
-            pinned_version: old.and_then(|row| row.pinned_version),
-            // It came through an attempt: nothing speaks against it any more.
-            crashes_alone: 0,
-            bulk: old.and_then(|row| row.bulk),
-            error: Some(error.clone()),
+            ..DeliveryRow::failed(
+                old,
+                &delivery.event,
+                self.slot.id,
+                failed,
+                error.clone(),
+                now,
+                Millis::steady(),
+            )
         };
         {
             let mut tally = self.slot.tally.borrow_mut();
@@ -1197,8 +1143,8 @@ impl SubscriptionActor {
             if dead {
                 self.slot.meters().dead.increment(1);
                 tally.dead += 1;
-                if has_run && row.first_failed_at.is_some_and(|first| first > tally.last_success) {
-                    tally.dead_in_a_row += 1;
+                if error.kind != ErrorKind::Expired {
+                    tally.breaker.died(row.first_failed_at.unwrap_or(now));
                 }
             } else {
                 self.slot.meters().failed.increment(1);
@@ -1222,8 +1168,8 @@ impl SubscriptionActor {
     fn died(&mut self, delivery: &Delivery, error: &RunError) {
         let definition = self.definition();
         let strict_stop = delivery.key.is_some() && definition.on_dead == OnDead::Suspend;
-        let breaker = self.core.config.supervisor.breaker.dead_letters;
-        let in_a_row = self.slot.tally.borrow().dead_in_a_row;
+        let limit = self.core.config.supervisor.breaker.dead_letters;
+        let tripped = self.slot.tally.borrow().breaker.tripped(limit);
         if strict_stop {
             let reason = format!(
                 "strict order: the delivery of event {} is dead ({}: {})",
@@ -1232,7 +1178,7 @@ impl SubscriptionActor {
                 error.message
             );
             self.suspend(reason);
-        } else if breaker > 0 && in_a_row >= breaker {
+        } else if let Some(in_a_row) = tripped {
             self.suspend(format!(
                 "circuit breaker: {in_a_row} dead letters in a row, the last one {}: {}",
                 error.kind.as_str(),
@@ -1284,8 +1230,7 @@ impl SubscriptionActor {
         effects: Effects,
         row: RowChange,
     ) {
-        let has_row = delivery.row.is_some();
-        let covered = self.slot.covered.get();
+        let counted = self.slot.feed.borrow().holds_watermark(delivery.row.is_some());
         self.core.journal.submit(Request::Settle(Box::new(Settlement {
             seq: delivery.event.seq,
             event: delivery.event.uid,
@@ -1296,8 +1241,8 @@ impl SubscriptionActor {
                 + u32::from(run.is_some() || outcome == Outcome::Succeeded),
             replay: delivery.replay(),
             duration,
-            counted: !has_row && !covered,
-            late: has_row || covered,
+            counted,
+            late: !counted,
             run,
             emits: effects.emits,
             kv: effects.kv,
@@ -1312,7 +1257,7 @@ impl SubscriptionActor {
         if delivery.row.is_some() {
             self.slot.rows_in_hand.set(self.slot.rows_in_hand.get().saturating_sub(1));
         } else {
-            self.slot.window.borrow_mut().settle(delivery.event.seq);
+            self.slot.feed.borrow_mut().settle(delivery.event.seq);
         }
     }
 
@@ -1331,8 +1276,7 @@ impl SubscriptionActor {
                 self.slot.rows_waiting.set(self.slot.rows_waiting.get() + 1);
             }
         }
-        // Those that run now keep their keys, and stay in the window.
-        let mut window = crate::domain::window::Window::default();
+        // Those that run now keep their keys, and stay in hand.
         let mut flying: Vec<(Seq, Option<Rc<str>>)> = self
             .in_flight
             .values()
@@ -1340,17 +1284,10 @@ impl SubscriptionActor {
             .map(|in_flight| (in_flight.delivery.event.seq, in_flight.delivery.key.clone()))
             .collect();
         flying.sort();
-        let settled: Vec<Seq> = self.slot.window.borrow().settled_ahead().collect();
-        self.skip.extend(settled);
-        for (seq, key) in flying {
-            window.push(seq);
-            self.skip.insert(seq);
-            if let Some(key) = key {
-                self.blocked.entry(key).or_default();
-            }
+        self.slot.feed.borrow_mut().rewind(flying.iter().map(|(seq, _)| *seq));
+        for key in flying.into_iter().filter_map(|(_, key)| key) {
+            self.blocked.entry(key).or_default();
         }
-        *self.slot.window.borrow_mut() = window;
-        self.set_read(self.slot.cursor.get().prev());
     }
 
     // ── panics ───────────────────────────────────────────────────────────────────────────────
@@ -1375,7 +1312,7 @@ impl SubscriptionActor {
                 };
                 let delivery = Delivery::new(event, None, None, 1);
                 let version = self.program.as_ref().map_or(0, |program| program.version);
-                if self.slot.window.borrow().contains(delivery.event.seq) {
+                if self.slot.holds(delivery.event.seq) {
                     self.fail_unrun(delivery, version, error);
                 }
             }
@@ -1400,11 +1337,11 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 impl Compiled {
-    fn of(from: Seq, definition: Definition) -> Self {
+    fn of(definition: Definition) -> Self {
         // Both were checked when the definition was saved; a filter that does not compile any more
         // would be a damaged store, and must match nothing rather than everything.
         let key = definition.ordering_key.as_deref().map(KeyPath::parse).transpose();
-        Self { from, filter: OnceCell::new(), key: key.ok().flatten(), definition }
+        Self { filter: OnceCell::new(), key: key.ok().flatten(), definition }
     }
 
     /// A filter that does not compile any more would be a damaged store, and must match nothing
@@ -1458,7 +1395,7 @@ impl Handler<Deliver> for SubscriptionActor {
         self.guarded(ctx, Some(culprit), |actor, ctx| {
             let Deliver { event, fanout } = deliver;
             // A cursor was set while this was on its way: the log has it.
-            if !actor.slot.window.borrow().contains(event.seq) {
+            if !actor.slot.holds(event.seq) {
                 return;
             }
             if !actor.core.faults.panic_on.is_empty()
@@ -1517,11 +1454,8 @@ impl Handler<Changed> for SubscriptionActor {
             let other_script = before.script != definition.script
                 || before.script_version != definition.script_version
                 || before.limits != definition.limits;
-            actor.definitions.push(Compiled::of(from, definition));
-            if actor.slot.live.get() {
-                let keep = actor.definitions.len() - 1;
-                actor.definitions.drain(..keep);
-            }
+            actor.definitions.insert(from, Compiled::of(definition));
+            actor.forget_definitions();
             if other_script {
                 actor.retire_program();
             }
@@ -1567,31 +1501,16 @@ impl Handler<Wake> for SubscriptionActor {
     }
 }
 
-impl Handler<FellBehind> for SubscriptionActor {
-    type Result = ();
-
-    fn handle(&mut self, FellBehind(from): FellBehind, ctx: &mut Context<Self>) {
-        self.guarded(ctx, None, |actor, ctx| {
-            actor.set_read(from.prev());
-            actor.read_on(ctx);
-        });
-    }
-}
-
-impl Handler<Skip> for SubscriptionActor {
-    type Result = ();
-
-    fn handle(&mut self, Skip(settled): Skip, _: &mut Context<Self>) {
-        self.skip.extend(settled);
-    }
-}
-
 impl Handler<DropQueue> for SubscriptionActor {
     type Result = ();
 
     fn handle(&mut self, _: DropQueue, ctx: &mut Context<Self>) {
         self.guarded(ctx, None, |actor, ctx| {
             actor.drop_waiting();
+            if actor.slot.runs() {
+                // A backfill: its rows were dropped with all else, and nobody will resume it.
+                actor.core.release_rows(actor.slot.id);
+            }
             actor.pump(ctx);
             actor.read_on(ctx);
         });

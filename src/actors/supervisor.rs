@@ -6,11 +6,11 @@
 //!
 //! The functions here are what router, scheduler and subscriptions share about a slot's life.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use futures::future::LocalBoxFuture;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     domain::{
         Definition, DeliveryId, Event, Millis, ScriptId, Seq, Subscription, SubscriptionId, alert,
+        feed::{Feed, Sweep},
         restart::{RestartHistory, Verdict},
     },
     filter::Filter,
@@ -74,26 +75,24 @@ pub(crate) struct SupervisorActor {
 
 // ── the life of a slot ───────────────────────────────────────────────────────────────────────────
 
-/// Starts a subscription's actor. `definitions` ascend; `skip` is settled already; `held` are the
-/// events of rows that wait.
+/// Starts a subscription's actor. `definitions` are not empty; `held` are the events of rows that
+/// wait.
 pub(crate) fn launch(
     core: &Rc<Core>,
     supervisor: &Recipient<Crashed>,
     slot: Rc<Slot>,
     definitions: Vec<(Seq, Definition)>,
-    skip: FxHashSet<Seq>,
     held: Vec<Arc<Event>>,
 ) {
     SubscriptionActor::launch(
         Rc::clone(core),
         Rc::clone(&slot),
         definitions,
-        skip,
         held,
         supervisor.clone(),
     );
     core.slots.borrow_mut().insert(slot.id, Rc::clone(&slot));
-    if slot.covered.get() {
+    if slot.is_covered() {
         core.watch(&slot);
     }
 }
@@ -119,7 +118,7 @@ pub(crate) fn apply(core: &Rc<Core>, supervisor: &Recipient<Crashed>, change: Su
     match change {
         SubscriptionChange::Create { id, name, definition, paused, from, cursor, at } => {
             index(core, id, &definition);
-            let slot = Slot::new(&Subscription {
+            let subscription = Subscription {
                 id,
                 name,
                 definition: definition.clone(),
@@ -130,25 +129,21 @@ pub(crate) fn apply(core: &Rc<Core>, supervisor: &Recipient<Crashed>, change: Su
                 created_at: at,
                 updated_at: at,
                 revision: 1,
-            });
-            slot.live.set(!paused && cursor.is_none());
+            };
+            let feed = Feed::new(from, cursor, BTreeSet::new(), !paused);
+            let slot = Slot::new(&subscription, feed);
             if paused && cursor.is_none() {
-                core.cover(&slot, from);
+                let covering = slot.feed.borrow_mut().stop(from.prev());
+                core.cover(&slot, covering);
             }
-            launch(
-                core,
-                supervisor,
-                slot,
-                vec![(from, definition)],
-                FxHashSet::default(),
-                Vec::new(),
-            );
+            launch(core, supervisor, slot, vec![(from, definition)], Vec::new());
         }
         SubscriptionChange::Update { id, name, definition, from, .. } => {
             index(core, id, &definition);
             if let Some(slot) = core.slot(id) {
                 *slot.name.borrow_mut() = name.into();
                 slot.script.set(definition.script);
+                slot.definitions_met.set(slot.definitions_met.get() + 1);
                 if let Some(handle) = slot.handle.borrow().as_ref() {
                     handle.changed(from, definition);
                 }
@@ -173,8 +168,7 @@ pub(crate) fn apply(core: &Rc<Core>, supervisor: &Recipient<Crashed>, change: Su
             core.takes_alerts(id, false);
             if let Some(slot) = core.slot(id) {
                 slot.retired.set(true);
-                slot.live.set(false);
-                core.watch(&slot);
+                core.stop_feeding(&slot);
             }
         }
     }
@@ -232,7 +226,7 @@ pub(crate) fn backlog(core: &Core, upto: Seq) -> u64 {
         .busy
         .borrow()
         .iter()
-        .filter(|slot| slot.covered.get() && slot.runs())
+        .filter(|slot| slot.is_covered() && slot.runs())
         .map(|slot| slot.unread.get())
         .max()
         .unwrap_or(0);
@@ -246,7 +240,7 @@ impl SupervisorActor {
         let core = Rc::clone(&self.core);
         let mut busy = std::mem::take(&mut *core.busy.borrow_mut());
         busy.retain(|slot| self.sweep_one(slot));
-        if !busy.iter().any(|slot| slot.runs() && !slot.live.get()) {
+        if !busy.iter().any(|slot| slot.runs() && !slot.is_live()) {
             core.reader.forget();
         }
         core.busy.borrow_mut().append(&mut busy);
@@ -255,12 +249,13 @@ impl SupervisorActor {
     /// False when there is nothing to look after any more.
     fn sweep_one(&self, slot: &Rc<Slot>) -> bool {
         let core = &self.core;
-        let oldest = slot.window.borrow().oldest();
-        let stuck = oldest.is_some() && slot.oldest_at_sweep.replace(oldest) == oldest;
-        if slot.covered.get() {
-            self.move_cursor(slot, oldest);
-        } else if stuck {
-            core.cover(slot, core.routed.get().next());
+        let swept = slot.feed.borrow_mut().sweep(core.routed.get(), slot.runs());
+        match swept {
+            None => {}
+            Some(Sweep::Cover(covering)) => core.cover(slot, covering),
+            Some(Sweep::Cursor(to)) => {
+                core.journal.submit(Request::Cursor { subscription: slot.id, to });
+            }
         }
         let limit = core.config.limits.subscription_backlog;
         if slot.unread.get() > limit && slot.suspended.borrow().is_none() {
@@ -272,10 +267,6 @@ impl SupervisorActor {
         }
         let is_gone = slot.handle.borrow().as_ref().is_none_or(|handle| handle.is_gone());
         if slot.retired.get() && (slot.in_hand() == 0 || is_gone) {
-            if slot.in_hand() > 0 {
-                // Matched while the deletion that discards everything was on its way.
-                core.cover(slot, core.routed.get().next());
-            }
             if let Some(handle) = slot.handle.borrow_mut().take() {
                 handle.stop();
             }
@@ -283,30 +274,15 @@ impl SupervisorActor {
             crate::telemetry::subscription_ended(slot.id);
             return false;
         }
-        if !slot.live.get()
+        if !slot.is_live()
             && slot.runs()
             && let Some(handle) = slot.handle.borrow().as_ref()
         {
             handle.wake();
         }
-        let needed = slot.covered.get() || slot.in_hand() > 0 || slot.retired.get();
+        let needed = slot.is_covered() || slot.in_hand() > 0 || slot.retired.get();
         slot.watched.set(needed);
         needed
-    }
-
-    fn move_cursor(&self, slot: &Rc<Slot>, oldest: Option<Seq>) {
-        if slot.live.get() && oldest.is_none() {
-            slot.covered.set(false);
-            let done = Request::Cursor { subscription: slot.id, to: None };
-            self.core.journal.submit(done);
-            return;
-        }
-        let next = slot.next_unread.get();
-        let to = oldest.map_or(next, |oldest| oldest.min(next));
-        if to > slot.cursor.get() && slot.runs() {
-            slot.cursor.set(to);
-            self.core.journal.submit(Request::Cursor { subscription: slot.id, to: Some(to) });
-        }
     }
 
     // ── crashes ──────────────────────────────────────────────────────────────────────────────────
@@ -374,6 +350,7 @@ impl SupervisorActor {
         slot.restart_at.set(None);
         self.stop(&slot);
         let core = Rc::clone(&self.core);
+        let met = slot.definitions_met.get();
         let rebuild = async move {
             // What was settled must be readable before the log is read again.
             core.journal.barrier().await;
@@ -381,20 +358,26 @@ impl SupervisorActor {
             let rows = core.store.deliveries().of_subscription(id).await?;
             let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
             let held = core.reader.at(&seqs).await?;
-            let late = core.store.outcomes().late_of(id, slot.cursor.get()).await?;
-            Ok::<_, crate::store::Error>((slot, subscription, rows, held, late))
+            let cursor = slot.feed.borrow().cursor().unwrap_or_default();
+            let late = core.store.outcomes().late_of(id, cursor).await?;
+            let history = core.store.subscriptions().definitions_of(id, cursor).await?;
+            Ok::<_, crate::store::Error>((slot, subscription, history, rows, held, late))
         };
         ctx.spawn(rebuild.into_actor(self).map(move |rebuilt, actor, ctx| match rebuilt {
-            Ok((slot, Some(subscription), rows, held, late)) => {
-                let mut skip: FxHashSet<Seq> = late.iter().map(|entry| entry.seq).collect();
-                skip.extend(rows.iter().map(|row| row.seq));
-                skip.extend(slot.window.borrow().settled_ahead());
-                *slot.window.borrow_mut() = crate::domain::window::Window::default();
+            // The change went to the actor that is gone.
+            Ok((slot, ..)) if slot.definitions_met.get() != met => ctx.notify(Restart(id)),
+            Ok((slot, Some(subscription), history, rows, held, late)) => {
+                let done = late.iter().map(|entry| entry.seq).chain(rows.iter().map(|row| row.seq));
+                slot.feed.borrow_mut().restart(done);
                 slot.rows_in_hand.set(0);
                 slot.rows_waiting.set(rows.len() as u64);
-                let definitions = vec![(subscription.from_seq, subscription.definition)];
+                let mut definitions: Vec<_> =
+                    history.into_iter().map(|at| (at.from, at.definition)).collect();
+                if definitions.is_empty() {
+                    definitions.push((subscription.from_seq, subscription.definition));
+                }
                 let crashed = ctx.address().recipient();
-                launch(&actor.core, &crashed, Rc::clone(&slot), definitions, skip, held);
+                launch(&actor.core, &crashed, Rc::clone(&slot), definitions, held);
                 actor.core.watch(&slot);
                 // The scheduler hands its rows over again.
                 actor.core.release_rows(slot.id);
@@ -439,7 +422,7 @@ impl Handler<Pardon> for SupervisorActor {
     fn handle(&mut self, Pardon(id): Pardon, _: &mut Context<Self>) {
         self.histories.remove(&id);
         if let Some(slot) = self.core.slot(id) {
-            slot.tally.borrow_mut().dead_in_a_row = 0;
+            slot.tally.borrow_mut().breaker.pardon();
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ErrorKind;
+
 /// How often a delivery is attempted, and how long it waits in between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -55,7 +57,33 @@ impl Default for Backoff {
     }
 }
 
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Attempts spent, the failed one included.
+    pub attempts: u32,
+    /// Before the next one; `None`: the delivery is dead.
+    pub wait: Option<Duration>,
+}
+
 impl RetryPolicy {
+    /// Decides about a delivery that failed after `spent` attempts before. `retry_after`: the wait
+    /// that the script asked for. `chance` is uniform in 0..1.
+    #[must_use]
+    pub fn failed(
+        &self,
+        kind: ErrorKind,
+        spent: u32,
+        retry_after: Option<Duration>,
+        chance: f64,
+    ) -> Failed {
+        // What expired never ran.
+        let attempts = spent + u32::from(kind != ErrorKind::Expired);
+        let is_dead = kind.is_final() || attempts >= self.max_attempts;
+        let wait = || retry_after.unwrap_or_else(|| self.backoff.wait(attempts, chance));
+        Failed { attempts, wait: (!is_dead).then(wait) }
+    }
+
     /// The field and what was expected of it, for the first one that is out of range.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let backoff = &self.backoff;
@@ -110,6 +138,17 @@ mod tests {
         let backoff = Backoff { jitter: 0.0, max_ms: 5_000, ..Backoff::default() };
         let waits: Vec<u128> = (1..=5).map(|n| backoff.wait(n, 0.5).as_millis()).collect();
         assert_eq!(waits, [1_000, 2_000, 4_000, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_last() {
+        let policy = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+        let fail = |kind, spent| policy.failed(kind, spent, Some(Duration::from_secs(7)), 0.5);
+        let again = Failed { attempts: 1, wait: Some(Duration::from_secs(7)) };
+        assert_eq!(fail(ErrorKind::Exception, 0), again);
+        assert_eq!(fail(ErrorKind::Exception, 1), Failed { attempts: 2, wait: None });
+        assert_eq!(fail(ErrorKind::Permanent, 0), Failed { attempts: 1, wait: None });
+        assert_eq!(fail(ErrorKind::Expired, 0), Failed { attempts: 0, wait: None });
     }
 
     #[test]

@@ -127,14 +127,14 @@ fn in_hand_of(core: &Core, event: &Event) -> States {
     };
     // Whatever has something in memory, or a cursor, is watched.
     for slot in core.busy.borrow().iter() {
-        if slot.window.borrow().contains(event.seq) {
+        if slot.holds(event.seq) {
             let running = slot.in_flight.get() > 0;
             note(slot.id, if running { DeliveryStatus::Running } else { DeliveryStatus::Pending });
         }
     }
     let is_unrouted = event.seq > core.routed.get();
     let is_behind =
-        |slot: &Slot| !slot.live.get() && slot.covered.get() && slot.next_unread.get() <= event.seq;
+        |slot: &Slot| slot.feed.borrow().behind_from().is_some_and(|from| from <= event.seq);
     if !is_unrouted && !core.busy.borrow().iter().any(|slot| is_behind(slot)) {
         return states;
     }

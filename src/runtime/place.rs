@@ -1,6 +1,10 @@
 //! The start of every subscription: read a page at a time, for a store may hold very many of them.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use actix::Recipient;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -11,7 +15,11 @@ use crate::{
         subscription::PIPELINE,
         supervisor::{self, Crashed},
     },
-    domain::{Definition, Event, Ordering, Seq, Subscription, SubscriptionId},
+    domain::{
+        Definition, Event, Ordering, Seq, Subscription, SubscriptionId,
+        changes::Changes,
+        recovery::{self, Found},
+    },
     store::{
         self,
         journal::{DeliveryRow, JournalState, RowStatus, SubscriptionChange},
@@ -45,17 +53,14 @@ pub(super) struct Placing<'a> {
 
 /// What one subscription starts with.
 struct Standing {
-    /// The definition in force at its first unsettled event, and all later ones.
-    history: Vec<(Seq, Definition)>,
-    /// Above its cursor: settled, or held by rows.
-    skip: FxHashSet<Seq>,
+    found: Found<Definition>,
     /// Events whose rows block their keys under strict order.
     held: Vec<Arc<Event>>,
 }
 
 impl Placing<'_> {
     /// Places all of them, and returns the changes that are to come, ascending.
-    pub(super) async fn place_all(mut self) -> Result<Vec<SubscriptionChange>, store::Error> {
+    pub(super) async fn place_all(mut self) -> Result<Changes<SubscriptionChange>, store::Error> {
         let mut after = None;
         loop {
             let page = self.core.store.subscriptions().after(after, PAGE).await?;
@@ -66,17 +71,17 @@ impl Placing<'_> {
                 self.place(&subscription, standing);
             }
         }
-        self.changes.sort_by_key(|change| match change {
-            SubscriptionChange::Update { from, .. } => *from,
-            _ => Seq::ZERO,
-        });
-        Ok(self.changes)
+        self.changes.sort_by_key(SubscriptionChange::from);
+        let mut changes = Changes::default();
+        for change in self.changes {
+            changes.push(change.from(), change);
+        }
+        Ok(changes)
     }
 
     async fn standing(&self, subscription: &Subscription) -> Result<Standing, store::Error> {
         let (id, store) = (subscription.id, &self.core.store);
-        let unsettled = self.state.watermark.next();
-        let from = subscription.cursor.map_or(unsettled, |cursor| cursor.min(unsettled));
+        let from = recovery::reads_from(subscription.cursor, self.state.watermark);
         let mut history = Vec::new();
         if subscription.from_seq > from {
             let found = store.subscriptions().definitions_of(id, from).await?;
@@ -85,15 +90,15 @@ impl Placing<'_> {
         if history.is_empty() {
             history.push((subscription.from_seq, subscription.definition.clone()));
         }
-        let (mut skip, mut held) = (FxHashSet::default(), Vec::new());
+        let (mut done, mut held) = (BTreeSet::new(), Vec::new());
         if let Some(cursor) = subscription.cursor {
             let late = store.outcomes().late_of(id, cursor).await?;
-            skip.extend(late.iter().map(|entry| entry.seq));
+            done.extend(late.iter().map(|entry| entry.seq));
         }
         let is_strict = subscription.definition.ordering == Ordering::Strict;
         if self.unsettled.rows.contains_key(&id) && (is_strict || subscription.cursor.is_some()) {
             let rows = store.deliveries().of_subscription(id).await?;
-            skip.extend(rows.iter().map(|row| row.seq));
+            done.extend(rows.iter().map(|row| row.seq));
             if is_strict {
                 let holds =
                     |row: &&DeliveryRow| row.attempts > 0 || row.status == RowStatus::Suspect;
@@ -101,44 +106,40 @@ impl Placing<'_> {
                 held = store.events().at(&seqs).await?.into_iter().map(Arc::new).collect();
             }
         }
-        Ok(Standing { history, skip, held })
+        let (runs, cursor) = (subscription.runs(), subscription.cursor);
+        Ok(Standing { found: Found { runs, cursor, done, history }, held })
     }
 
     fn place(&mut self, subscription: &Subscription, standing: Standing) {
-        let Standing { mut history, skip, held } = standing;
+        let Standing { mut found, held } = standing;
         let (core, id) = (self.core, subscription.id);
-        let slot = Slot::new(subscription);
-        slot.settled_before.replace(self.unsettled.settled.remove(&id).unwrap_or_default());
+        found.done.extend(self.unsettled.settled.remove(&id).unwrap_or_default());
+        let placed = recovery::place(found, self.state.watermark);
+        let slot = Slot::new(subscription, placed.feed);
         slot.rows_waiting.set(self.unsettled.rows.get(&id).copied().unwrap_or_default());
         if self.is_suspicious {
             let marked = self.unsettled.suspects.get(&id).copied().unwrap_or_default();
             let left = u32::try_from((PIPELINE as u64).saturating_sub(marked)).unwrap_or(0);
             slot.suspects.set(Suspects { upto: self.state.seq, of_log: left, of_rows: left });
         }
-        // Definitions that take effect above the watermark do so when the router gets there.
-        let split = history.partition_point(|(from, _)| *from <= self.state.watermark.next());
-        for (from, definition) in &history[split..] {
+        for (from, definition) in placed.to_come {
             self.changes.push(SubscriptionChange::Update {
                 id,
                 name: subscription.name.clone(),
-                definition: definition.clone(),
-                from: *from,
+                definition,
+                from,
                 at: subscription.updated_at,
             });
         }
-        if let Some((_, definition)) = split.checked_sub(1).and_then(|last| history.get(last)) {
+        if let Some(definition) = &placed.indexed {
             supervisor::index(core, id, definition);
         }
         // A definition that is still to come counts: what dies during recovery is told of as well.
         let now = &subscription.definition;
         core.takes_alerts(id, now.is_active && now.event_type.is_of_runtime());
-        let runs = slot.runs();
-        slot.live.set(runs && !slot.covered.get());
-        if !runs && !slot.covered.get() {
-            // It was stopped by the crash between its state and its cursor.
-            core.cover(&slot, self.state.watermark.next());
+        if let Some(covering) = placed.cover {
+            core.cover(&slot, covering);
         }
-        history.truncate(split.max(1));
-        supervisor::launch(core, self.crashed, slot, history, skip, held);
+        supervisor::launch(core, self.crashed, slot, placed.history, held);
     }
 }

@@ -289,7 +289,7 @@ impl Parts {
         });
         core.set_scheduler(scheduler.clone().recipient());
 
-        let recovery = Recovery { changes: changes.into(), upto: state.seq, suspects };
+        let recovery = Recovery { changes, upto: state.seq, suspects };
         let router = Supervisor::start({
             let (core, crashed) = (Rc::clone(&core), crashed.clone());
             move |_| RouterActor::new(core, crashed, recovery)

@@ -6,7 +6,7 @@ use super::{CoreHandle, Runtime, Stopped};
 use crate::{
     actors::{
         core::{Core, Slot},
-        journal::{ChangeKind, Cover, KeyWrites, Request, RowChange, Settlement, WriteError},
+        journal::{ChangeKind, KeyWrites, Request, RowChange, Settlement, WriteError},
         supervisor::Pardon,
     },
     domain::{
@@ -330,7 +330,7 @@ impl Subscriptions {
             .call(move |core, _| {
                 Box::pin(async move {
                     core.slot(id)
-                        .map_or(0, |slot| slot.window.borrow().len() as u64 + slot.unread.get())
+                        .map_or(0, |slot| slot.feed.borrow().in_hand() as u64 + slot.unread.get())
                 })
             })
             .await?;
@@ -345,7 +345,7 @@ impl Subscriptions {
                 Box::pin(async move {
                     let out = core.rows_out.borrow().clone();
                     // What its actor has in hand it ends itself.
-                    for row in rows.into_iter().filter(|row| !out.contains(&row.id)) {
+                    for row in rows.into_iter().filter(|row| !out.contains_key(&row.id)) {
                         core.journal.submit(Request::Settle(Box::new(Settlement {
                             seq: row.seq,
                             event: row.event,
@@ -390,28 +390,61 @@ impl Subscriptions {
             let expected = format!("a time within limits.expires_after ({age}) of now");
             return Err(ChangeError::Invalid(Field::plain("from", expected)));
         }
-        let store = self.0.store();
-        let from = store.events().at_or_after(from).await?;
-        let settled = store.outcomes().settled_of(id, from).await?;
-        let upto = self.0.journal().seq();
-        let (matched, scanned) = self
-            .count(&subscription.definition, from, upto, settled.iter().copied().collect())
-            .await?;
-        let backfill = Backfill { from, matched, scanned };
+        let from = self.0.store().events().at_or_after(from).await?;
         if dry_run {
-            return Ok(backfill);
+            return Ok(self.look_back(&subscription, from).await?.0);
         }
-        self.core()
-            .call(move |core, _| {
-                Box::pin(async move {
-                    if let Some(slot) = core.slot(id) {
-                        go_back(&core, &slot, from, settled);
-                        slot.unread.set(slot.unread.get() + matched);
-                    }
-                })
-            })
-            .await?;
-        Ok(backfill)
+        // Nothing that settles from here on is forgotten, so what the store says is complete.
+        self.on_slot(id, |core, slot| {
+            let covering = slot.feed.borrow_mut().pin(core.routed.get());
+            if let Some(covering) = covering {
+                core.cover(slot, covering);
+            }
+        })
+        .await?;
+        self.0.journal().barrier().await;
+        let looked = self.look_back(&subscription, from).await;
+        let found = looked.as_ref().map(|(backfill, settled)| (*backfill, settled.clone())).ok();
+        self.on_slot(id, move |core, slot| match found {
+            Some((backfill, settled)) => {
+                go_back(core, slot, backfill.from, settled);
+                slot.unread.set(slot.unread.get() + backfill.matched);
+            }
+            None => slot.feed.borrow_mut().unpin(),
+        })
+        .await?;
+        // The cursor is on disk: a crash does not forget the backfill.
+        self.0.journal().barrier().await;
+        Ok(looked?.0)
+    }
+
+    /// What a backfill from `from` would deliver, and what it passes over.
+    async fn look_back(
+        &self,
+        subscription: &Subscription,
+        from: Seq,
+    ) -> Result<(Backfill, Vec<Seq>), ChangeError> {
+        let settled = self.0.store().outcomes().settled_of(subscription.id, from).await?;
+        let upto = self.0.journal().seq();
+        let passed_over = settled.iter().copied().collect();
+        let (matched, scanned) =
+            self.count(&subscription.definition, from, upto, passed_over).await?;
+        Ok((Backfill { from, matched, scanned }, settled))
+    }
+
+    /// Does something about a subscription on the core thread, unless it is gone.
+    async fn on_slot(
+        &self,
+        id: SubscriptionId,
+        work: impl FnOnce(&Rc<Core>, &Rc<Slot>) + Send + 'static,
+    ) -> Result<(), Stopped> {
+        let work = move |core: Rc<Core>, _| {
+            if let Some(slot) = core.slot(id) {
+                work(&core, &slot);
+            }
+            Box::pin(std::future::ready(())) as futures::future::LocalBoxFuture<'static, ()>
+        };
+        self.core().call(work).await
     }
 
     async fn count(
@@ -491,21 +524,12 @@ impl Subscriptions {
     }
 }
 
-/// The cursor goes back to `from`; what was settled above it is noted again, so that it is skipped
-/// now and after a crash.
+/// The cursor goes back to `from`, but what was settled above it is passed over, now and after a
+/// crash.
 fn go_back(core: &Rc<Core>, slot: &Rc<Slot>, from: Seq, settled: Vec<Seq>) {
-    slot.live.set(false);
-    core.cover(slot, from);
-    for part in settled.chunks(10_000) {
-        core.journal.submit(Request::Cover(Cover {
-            subscription: slot.id,
-            from,
-            counted: Vec::new(),
-            settled: part.to_vec(),
-        }));
-    }
+    let covering = slot.feed.borrow_mut().go_back(from, settled);
+    core.cover(slot, covering);
     if let Some(handle) = slot.handle.borrow().as_ref() {
-        handle.skip(settled);
         handle.drop_queue();
     }
 }
@@ -533,7 +557,7 @@ fn status(core: &Core, slot: &Slot) -> SubscriptionStatus {
         running: u64::from(slot.in_flight.get()),
         waiting: slot.rows_waiting.get(),
         rate_limited_until: slot.held_until.get().filter(|&until| until > Millis::now()),
-        behind_from: (!slot.live.get()).then(|| slot.next_unread.get()),
+        behind_from: slot.feed.borrow().behind_from(),
         succeeded: tally.succeeded,
         failed: tally.failed,
         dead: tally.dead,

@@ -145,7 +145,7 @@ fn subscription_node(
         || slot.handle.borrow().as_ref().is_none_or(|handle| handle.is_gone())
     {
         "restarting"
-    } else if slot.live.get() {
+    } else if slot.is_live() {
         "running"
     } else {
         "behind"

@@ -15,7 +15,7 @@ pub(in crate::store) use self::keys::find as find_key;
 use super::encode;
 use crate::domain::{
     BulkId, Definition, DeliveryId, Event, EventId, LetterId, Millis, NewEvent, RunError, RunLog,
-    ScheduledId, Seq, SubscriptionId, kv,
+    ScheduledId, Seq, SubscriptionId, kv, retry::Failed,
 };
 
 mod keys;
@@ -43,9 +43,6 @@ pub struct JournalState {
     pub accepted_at: Millis,
     /// Unclean stops in a row before this start; 0 after a clean stop.
     pub unclean_stops: u32,
-    /// Bytes of all events that were ever written, and of all runs.
-    pub event_bytes: u64,
-    pub run_bytes: u64,
 }
 
 /// Identity of a published event for deduplication: a keyed or collision-resistant 128-bit hash of
@@ -105,10 +102,6 @@ pub struct Commit {
     pub run: u64,
     pub watermark: Seq,
     pub accepted_at: Millis,
-    /// As in [`JournalState`], after this commit.
-    pub event_bytes: u64,
-    pub run_bytes: u64,
-    pub marks: Vec<SizeMark>,
     pub events: Vec<Arc<Event>>,
     /// `(key, index into events)`; events without a publisher's id have none.
     pub keys: Vec<(EventKey, usize)>,
@@ -132,37 +125,6 @@ pub struct Commit {
     pub letters_replayed: Vec<LetterId>,
     /// Keys of scripts, each at most once.
     pub kv: Vec<kv::Change>,
-}
-
-/// "When the log had come to `upto`, so many bytes had ever been written." Retention by size goes by
-/// these: what lies between two marks has the difference of their sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeMark {
-    pub of: SizeOf,
-    /// Seq or run number.
-    pub upto: u64,
-    pub bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SizeOf {
-    Events,
-    Runs,
-}
-
-impl SizeOf {
-    /// Of the table's rows.
-    pub(in crate::store) const fn kind(self) -> i64 {
-        match self {
-            Self::Events => 0,
-            Self::Runs => 1,
-        }
-    }
-
-    /// Of the row that says up to where they were removed.
-    pub(in crate::store) const fn gone(self) -> i64 {
-        self.kind() + 2
-    }
 }
 
 /// One packed block of outcomes; see `domain::block` for the bytes.
@@ -210,6 +172,54 @@ pub struct DeliveryRow {
     pub crashes_alone: u32,
     /// The bulk operation that replayed it.
     pub bulk: Option<BulkId>,
+}
+
+impl DeliveryRow {
+    /// How far the delivery has come: grows with each time it is written, unless it is dying.
+    #[must_use]
+    pub fn progress(&self) -> (u32, u32, u32) {
+        (self.replay, self.attempts, self.crashes_alone)
+    }
+
+    /// Whether this row, of a commit that is heard of only now, tells anything about a delivery that
+    /// was handed over at `held`: it may have been read from the store before.
+    #[must_use]
+    pub fn is_news(&self, held: Option<&(u32, u32, u32)>) -> bool {
+        self.status == RowStatus::Dying || held.is_none_or(|held| self.progress() > *held)
+    }
+
+    /// The row of a delivery after a failed attempt: it waits for the next one, or is dying. `old`:
+    /// the row it had; `now`: by the wall clock, for people; `steady`: by the clock of what waits.
+    #[must_use]
+    pub fn failed(
+        old: Option<&Self>,
+        event: &Event,
+        subscription: SubscriptionId,
+        failed: Failed,
+        error: RunError,
+        now: Millis,
+        steady: Millis,
+    ) -> Self {
+        Self {
+            id: DeliveryId::of(event.uid, subscription),
+            event: event.uid,
+            seq: event.seq,
+            subscription,
+            status: if failed.wait.is_some() { RowStatus::Retrying } else { RowStatus::Dying },
+            attempts: failed.attempts,
+            next_at: failed.wait.map_or(now, |wait| steady.plus(wait)),
+            first_failed_at: old.and_then(|row| row.first_failed_at).or(Some(now)),
+            script_version: 0,
+            letter: old.and_then(|row| row.letter),
+            replay: old.map_or(0, |row| row.replay),
+            data: old.and_then(|row| row.data.clone()),
+            pinned_version: old.and_then(|row| row.pinned_version),
+            // It came through an attempt: nothing speaks against it any more.
+            crashes_alone: 0,
+            bulk: old.and_then(|row| row.bulk),
+            error: Some(error),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -262,6 +272,18 @@ pub enum SubscriptionChange {
 }
 
 impl SubscriptionChange {
+    /// First seq that meets the change.
+    #[must_use]
+    pub fn from(&self) -> Seq {
+        match self {
+            Self::Create { from, .. } | Self::Update { from, .. } | Self::Delete { from, .. } => {
+                *from
+            }
+            // State is not matching: it takes effect when it is seen.
+            Self::State { .. } => Seq::ZERO,
+        }
+    }
+
     /// The subscription that changes.
     #[must_use]
     pub fn id(&self) -> SubscriptionId {

@@ -50,14 +50,11 @@ pub use self::{
     gate::{Gate, Write},
     hooks::Hooks,
     kv::{Kv, KvItem},
-    letters::{
-        Announcer, DeadLetter, LetterCount, LetterFilter, LetterGroup, LetterPage, LetterStatus,
-        Letters, Position,
-    },
+    letters::{Announcer, DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
     outcomes::Outcomes,
     private::{create_private, replace_private},
     recordings::Recordings,
-    retention::{Kept, Retention, RetentionPlan},
+    retention::{Retention, RetentionPlan},
     runs::{RunFilter, Runs},
     scheduled::ScheduledEmits,
     scripts::{NewScript, ScriptPatch, Scripts},
@@ -67,7 +64,6 @@ pub use self::{
 };
 use crate::domain::{Millis, Seq, TypePattern};
 use journal::{JournalState, JournalStore};
-pub(in crate::store) use storage::wal_path;
 
 /// What every SQLite connection must answer, or the start is refused: WAL, `synchronous=FULL`
 /// (2), incremental auto-vacuum (2), foreign keys.
@@ -166,8 +162,6 @@ impl Store {
             watermark: Seq(encode::unsigned(row.watermark)),
             accepted_at: Millis(row.accepted_at),
             unclean_stops: encode::small(row.unclean_stops),
-            event_bytes: encode::unsigned(row.event_bytes),
-            run_bytes: encode::unsigned(row.run_bytes),
         })
     }
 

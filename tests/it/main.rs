@@ -5,6 +5,7 @@
 mod alerts;
 mod api;
 mod backup;
+mod changes;
 mod charts;
 mod crashes;
 mod dashboard;

@@ -16,13 +16,10 @@ use crate::{
         kv::{self, Namespace},
     },
     store::journal::{
-        BlockRow, Commit, EventKey, JournalState, KnownEvent, LateRange, Scheduled, SizeMark,
-        SizeOf, SubscriptionChange,
+        BlockRow, Commit, EventKey, JournalState, KnownEvent, LateRange, Scheduled,
+        SubscriptionChange,
     },
 };
-
-/// Bytes from one mark to the next: how finely retention by size can tell.
-const MARK_EVERY: u64 = 1 << 20;
 
 /// A commit that is ready to be written, and the answers for when it has been.
 pub(super) struct Assembled {
@@ -67,7 +64,7 @@ impl Assembled {
 
 /// When a commit is made.
 #[derive(Clone, Copy)]
-pub(super) struct Now {
+pub(crate) struct Now {
     /// For what people read: when events were accepted.
     pub(super) wall: Millis,
     /// For what waits, and for the next start to go on from.
@@ -75,6 +72,11 @@ pub(super) struct Now {
 }
 
 impl Now {
+    #[cfg(test)]
+    pub(crate) fn at(now: Millis) -> Self {
+        Self { wall: now, steady: now }
+    }
+
     pub(super) fn read() -> Self {
         Self { wall: Millis::now(), steady: Millis::steady() }
     }
@@ -90,7 +92,7 @@ pub(super) fn keys(requests: &[Request]) -> Vec<EventKey> {
                 keys.extend(settlement.emits.iter().filter_map(|emit| emit.key));
             }
             Request::Due(scheduled) => keys.extend(EventKey::of(&scheduled.event)),
-            Request::Change(change) => keys.extend(change.alert.as_deref().and_then(EventKey::of)),
+            Request::Change(change) => keys.extend(change.alert.as_ref().and_then(EventKey::of)),
             Request::Alert(event) => keys.extend(EventKey::of(event)),
             _ => {}
         }
@@ -116,8 +118,6 @@ pub(super) fn assemble(
             watermark,
             // Time never runs backwards in the log, whatever the clock does.
             accepted_at: state.accepted_at.max(now.wall),
-            event_bytes: state.event_bytes,
-            run_bytes: state.run_bytes,
             ..Commit::default()
         },
         entries: Vec::new(),
@@ -126,7 +126,6 @@ pub(super) fn assemble(
         kv_clock: 0,
         known: known.into_iter(),
         fresh: HashMap::new(),
-        bytes_before: (state.event_bytes, state.run_bytes),
         salt,
     };
     let mut answers = Vec::new();
@@ -134,9 +133,11 @@ pub(super) fn assemble(
         match request {
             Request::Publish(publish) => answers.push(builder.publish(&publish.items)),
             Request::Settle(settlement) => builder.settle(settlement),
-            Request::Routed { .. } | Request::Forget(..) | Request::Tidy | Request::Barrier(_) => {}
+            Request::Routed { .. } | Request::Forget(..) | Request::Barrier(_) => {}
             Request::Cover(cover) => {
-                builder.cursor(cover.subscription, Some(cover.from));
+                if cover.from.is_some() {
+                    builder.cursor(cover.subscription, cover.from);
+                }
                 for &seq in &cover.settled {
                     builder.entry(BlockEntry {
                         seq,
@@ -154,7 +155,7 @@ pub(super) fn assemble(
             Request::Cursor { subscription, to } => builder.cursor(*subscription, *to),
             Request::Change(change) => {
                 builder.change(&change.kind, now.steady);
-                if let Some(alert) = change.alert.as_deref() {
+                if let Some(alert) = &change.alert {
                     builder.emit(alert, EventKey::of(alert));
                 }
             }
@@ -182,8 +183,6 @@ struct Builder<S> {
     known: std::vec::IntoIter<Option<KnownEvent>>,
     /// Keys that this very commit introduces.
     fresh: HashMap<[u8; 16], KnownEvent>,
-    /// Of events and of runs.
-    bytes_before: (u64, u64),
     salt: S,
 }
 
@@ -238,16 +237,14 @@ impl<S: FnMut() -> u64> Builder<S> {
             self.fresh.insert(key.key, KnownEvent { uid, digest: key.digest });
             self.commit.keys.push((key, self.commit.events.len()));
         }
-        let accepted = Event {
+        self.commit.events.push(Arc::new(Event {
             seq,
             uid,
             accepted_at,
             envelope: event.envelope.clone(),
             data: event.data.clone(),
             lineage: event.lineage.clone(),
-        };
-        self.commit.event_bytes += accepted.weight() as u64;
-        self.commit.events.push(Arc::new(accepted));
+        }));
         uid
     }
 
@@ -256,7 +253,6 @@ impl<S: FnMut() -> u64> Builder<S> {
             settlement.emits.iter().filter_map(|emission| self.emission(emission)).collect();
         if let Some(run) = &settlement.run {
             self.commit.run = self.commit.run.max(run.id.number());
-            self.commit.run_bytes += run.weight() as u64;
             self.commit.runs.push((Arc::clone(run), emitted));
         }
         self.keys(&settlement.kv);
@@ -349,16 +345,6 @@ impl<S: FnMut() -> u64> Builder<S> {
             .map(|(subscription, (min_seq, max_seq))| LateRange { subscription, min_seq, max_seq })
             .collect();
         self.commit.kv = self.kv.into_values().collect();
-        let (commit, before) = (&mut self.commit, self.bytes_before);
-        let sums = [
-            (SizeOf::Events, commit.seq.0, before.0, commit.event_bytes),
-            (SizeOf::Runs, commit.run, before.1, commit.run_bytes),
-        ];
-        commit.marks = sums
-            .into_iter()
-            .filter(|(_, _, before, after)| before / MARK_EVERY != after / MARK_EVERY)
-            .map(|(of, upto, _, bytes)| SizeMark { of, upto, bytes })
-            .collect();
         Assembled { commit: self.commit, answers, outcomes: self.entries, kv_clock: self.kv_clock }
     }
 }

@@ -25,15 +25,19 @@ pub(crate) use self::request::{
     Change, ChangeKind, Committed, Cover, Emission, KeyChanges, KeyWrites, Publish, Request,
     RowChange, Settlement, Told,
 };
+#[cfg(not(test))]
+use self::writer::{Surroundings, Writer};
+#[cfg(test)]
+pub(crate) use self::{
+    assemble::Now,
+    writer::{Surroundings, Writer},
+};
 pub use self::{
     queue::Intake,
     request::{Accepted, Incoming, PublishError, WriteError},
     writer::Position,
 };
-use self::{
-    queue::Queue,
-    writer::{Instruments, Writer},
-};
+use self::{queue::Queue, writer::Instruments};
 use crate::{
     domain::{NewEvent, ScheduledId, Seq, SubscriptionId, settle::Watermark},
     store::journal::{JournalState, JournalStore},
@@ -93,7 +97,7 @@ impl Journal {
             alerts: Arc::clone(&self.alerts),
             outage: None,
             outage_told: None,
-            told,
+            surroundings: Surroundings::real(told),
             instruments: Instruments::new(),
         };
         std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
@@ -145,7 +149,6 @@ impl Journal {
         alert: Option<NewEvent>,
     ) -> Result<Seq, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -163,11 +166,6 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         self.submit(Request::Forget(before, reply));
         answer.await.unwrap_or_else(|_| Err(stopped()))
-    }
-
-    /// Has the store put its house in order soon: much was removed.
-    pub(crate) fn tidy(&self) {
-        self.submit(Request::Tidy);
     }
 
     /// Cancels a delayed emit that is still waiting.
@@ -195,7 +193,6 @@ impl Journal {
     ) {
         let (reply, _) = oneshot::channel();
         let kind = ChangeKind::State { id, paused, suspended: Some(reason) };
-        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
     }
 

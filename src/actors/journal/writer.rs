@@ -60,7 +60,7 @@ pub struct Position {
     pub(super) commit_us: AtomicU64,
 }
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pub(super) store: Box<dyn JournalStore>,
     pub(super) queue: Arc<Queue>,
     pub(super) position: Arc<Position>,
@@ -73,7 +73,7 @@ pub(super) struct Writer {
     /// The intake was closed, and nobody was told yet that it is open again.
     pub(super) outage: Option<Outage>,
     pub(super) outage_told: Option<Instant>,
-    pub(super) told: Recipient<Told>,
+    pub(super) surroundings: Surroundings,
     pub(super) instruments: Instruments,
     /// Of the latest commits: their last event, and when the first publish in them came.
     pub(super) arrivals: VecDeque<(Seq, Instant)>,
@@ -87,6 +87,28 @@ pub(super) struct Outage {
     began: Millis,
     intake: Intake,
     times: u64,
+}
+
+/// What the writer finds outside of store and queue; the simulation has its own.
+pub(crate) struct Surroundings {
+    /// Hears of each commit.
+    pub(crate) told: Box<dyn Fn(Told) + Send>,
+    pub(crate) now: Box<dyn Fn() -> Now + Send>,
+    /// Makes ids unguessable.
+    pub(crate) salt: Box<dyn Fn() -> u64 + Send>,
+    pub(crate) pause: Box<dyn Fn(Duration) + Send>,
+}
+
+impl Surroundings {
+    pub(super) fn real(told: Recipient<Told>) -> Self {
+        Self {
+            // `do_send` ignores the mailbox bound; the bytes in it are bounded where it is called.
+            told: Box::new(move |message| told.do_send(message)),
+            now: Box::new(Now::read),
+            salt: Box::new(rand::random::<u64>),
+            pause: Box::new(std::thread::sleep),
+        }
+    }
 }
 
 pub(super) struct Instruments {
@@ -129,6 +151,30 @@ enum Failure {
 }
 
 impl Writer {
+    /// Without a thread: whoever has it writes when it likes.
+    #[cfg(test)]
+    pub(crate) fn new(
+        store: Box<dyn JournalStore>,
+        state: JournalState,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            store,
+            queue: Arc::new(Queue::new()),
+            position: Arc::default(),
+            watermark: Watermark::at(state.watermark),
+            state,
+            dedup: None,
+            alerts: Arc::default(),
+            outage: None,
+            outage_told: None,
+            surroundings,
+            instruments: Instruments::new(),
+            arrivals: VecDeque::new(),
+            recovering: None,
+        }
+    }
+
     /// Runs until the queue is stopped and drained, or the store belongs to somebody else.
     pub(super) fn run(mut self) {
         let mut patience = Some(IDLE_AFTER);
@@ -162,7 +208,7 @@ impl Writer {
     }
 
     /// Writes all of them, whatever it takes. An error is final.
-    fn write(&mut self, requests: Vec<Request>) -> Result<(), String> {
+    pub(crate) fn write(&mut self, requests: Vec<Request>) -> Result<(), String> {
         let mut requests = requests;
         requests.retain(
             |request| !matches!(request, Request::Publish(publish) if publish.is_given_up()),
@@ -210,7 +256,8 @@ impl Writer {
         let known = if keys.is_empty() {
             Vec::new()
         } else {
-            let forget = self.dedup.map_or(Millis(i64::MIN), |age| Millis::now().minus(age));
+            let now = (self.surroundings.now)().wall;
+            let forget = self.dedup.map_or(Millis(i64::MIN), |age| now.minus(age));
             match self.store.known(&keys, forget) {
                 Ok(known) => known,
                 Err(error) => return Err(self.failed(error, self.state.batch + 1, requests)?),
@@ -221,8 +268,8 @@ impl Writer {
             known,
             &self.state,
             self.watermark.mark(),
-            Now::read(),
-            rand::random::<u64>,
+            (self.surroundings.now)(),
+            &self.surroundings.salt,
         );
         assembled.commit.recovered = self.has_recovered();
         if !assembled.is_empty() {
@@ -290,7 +337,7 @@ impl Writer {
                     }
                     // The one place where the journal waits for the world: there is nothing to do
                     // but to try again, and publishers are answered by the closed intake meanwhile.
-                    std::thread::sleep(RETRY);
+                    (self.surroundings.pause)(RETRY);
                     if let Some(reason) = self.gives_up() {
                         return Ok(Failure::Final(reason));
                     }
@@ -337,7 +384,7 @@ impl Writer {
     /// Returns once an empty commit goes through.
     fn wait_for_store(&mut self) -> Result<(), String> {
         loop {
-            std::thread::sleep(RETRY);
+            (self.surroundings.pause)(RETRY);
             if let Some(reason) = self.gives_up() {
                 return Err(reason);
             }
@@ -355,13 +402,13 @@ impl Writer {
     }
 
     /// A commit of nothing but numbers: proves that the store writes, and stores the watermark.
-    fn flush_mark(&mut self) -> Result<(), CommitError> {
+    pub(crate) fn flush_mark(&mut self) -> Result<(), CommitError> {
         let mut assembled = assemble::assemble(
             &[],
             Vec::new(),
             &self.state,
             self.watermark.mark(),
-            Now::read(),
+            (self.surroundings.now)(),
             || 0,
         );
         assembled.commit.recovered = self.has_recovered();
@@ -383,8 +430,6 @@ impl Writer {
             self.state.seq = commit.seq;
             self.state.run = commit.run;
             self.state.accepted_at = commit.accepted_at;
-            self.state.event_bytes = commit.event_bytes;
-            self.state.run_bytes = commit.run_bytes;
             if commit.recovered {
                 self.recovering = None;
             }
@@ -453,8 +498,7 @@ impl Writer {
             } else {
                 self.position.handed_bytes.fetch_add(bytes as u64, Relaxed);
             }
-            // `do_send` ignores the mailbox bound; the bytes in it are bounded right above.
-            self.told.do_send(Told(Arc::new(committed)));
+            (self.surroundings.told)(Told(Arc::new(committed)));
         }
         let next = assembled.commit.seq.next();
         let mut answers = assembled.answers.into_iter();
@@ -476,7 +520,6 @@ impl Writer {
                     let forgotten = self.store.forget(before);
                     let _ = reply.send(forgotten.map_err(|e| WriteError::Refused(e.to_string())));
                 }
-                Request::Tidy => self.tidy(),
                 Request::Barrier(reply) => {
                     let _ = reply.send(());
                 }
