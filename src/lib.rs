@@ -9,6 +9,8 @@ pub mod filter;
 mod host;
 pub mod runtime;
 pub mod sandbox;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod telemetry;
 mod traces;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::Recipient;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
 use super::{
