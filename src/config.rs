@@ -255,6 +255,15 @@ pub struct Retention {
     pub dedup: Keep,
     /// The audit trail. Default 365 days.
     pub audit: Keep,
+    /// Room for events, in bytes as stored; the oldest go first, under the same conditions as by
+    /// age: what waits stays, even beyond it. Default 20 GiB.
+    pub events_bytes: Room,
+    /// Room for runs with their logs and recordings. Default 10 GiB.
+    pub runs_bytes: Room,
+    /// Room for letters; those that were replayed or discarded go, a `dead` one never. Default 2 GiB.
+    pub dead_letters_bytes: Room,
+    /// Room for the audit trail. Default 256 MiB.
+    pub audit_bytes: Room,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -325,6 +334,13 @@ pub enum LogFormat {
 /// How long something is kept: a span, or `"never"` for "never removed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep(pub Option<Duration>);
+
+/// Room on the disk: bytes, 1 MiB at least, or `"never"` for "never removed for its size".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room(pub Option<u64>);
+
+/// Sizes are known to the mebibyte.
+const ROOM_LEAST: u64 = 1 << 20;
 
 impl Default for Server {
     fn default() -> Self {
@@ -471,6 +487,10 @@ impl Default for Retention {
             dead_letters: Keep(None),
             dedup: Keep(Some(DAY)),
             audit: Keep(Some(DAY * 365)),
+            events_bytes: Room(Some(20 << 30)),
+            runs_bytes: Room(Some(10 << 30)),
+            dead_letters_bytes: Room(Some(2 << 30)),
+            audit_bytes: Room(Some(256 << 20)),
         }
     }
 }
@@ -1025,6 +1045,31 @@ impl<'de> Deserialize<'de> for Keep {
     }
 }
 
+impl Serialize for Room {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(bytes) => serializer.serialize_u64(bytes),
+            None => serializer.serialize_str("never"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Room {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = || {
+            D::Error::custom(format!("expected {ROOM_LEAST} (1 MiB) or more bytes, or \"never\""))
+        };
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "never" => Ok(Self(None)),
+            Value::Integer(bytes) => match u64::try_from(bytes) {
+                Ok(bytes) if bytes >= ROOM_LEAST => Ok(Self(Some(bytes))),
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1229,8 +1274,26 @@ mod tests {
     }
 
     #[test]
+    fn room_is_a_number_of_bytes_or_never() {
+        let room = |text: &str| {
+            let loaded = load_text(&format!("[retention]\nevents_bytes = {text}"), &[]);
+            loaded.map(|loaded| loaded.config.retention.events_bytes.0)
+        };
+        assert_eq!(room("1048576").expect("loads"), Some(1 << 20));
+        assert_eq!(room("\"never\"").expect("loads"), None);
+        for text in ["0", "-1", "1000", "\"10 GiB\"", "1.5"] {
+            let error = room(text).expect_err("a refusal").to_string();
+            assert!(error.contains("retention.events_bytes") && error.contains("never"), "{error}");
+        }
+        refused("[retention]\nevent_bytes = 1048576", &["did you mean `events_bytes`?"]);
+        let variable = ("TRIPLINE_RETENTION__RUNS_BYTES", "2097152");
+        let loaded = load_text("", &[variable]).expect("loads");
+        assert_eq!(loaded.config.retention.runs_bytes, Room(Some(2 << 20)));
+    }
+
+    #[test]
     fn what_is_shown_loads_again() {
-        let text = "[retention]\nevents = \"36h\"\ndedup = \"never\"\n[supervisor]\nwindow = 1500";
+        let text = "[retention]\nevents = \"36h\"\ndedup = \"never\"\naudit_bytes = \"never\"\n[supervisor]\nwindow = 1500";
         let loaded = load_text(text, &[]).expect("loads");
         let again = toml::to_string(&loaded.config).expect("settings are plain data");
         assert_eq!(load_text(&again, &[]).expect("loads").config, loaded.config);

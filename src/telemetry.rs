@@ -78,6 +78,8 @@ fn describe() {
     describe_gauge!("tripline_queue_depth", "Deliveries of a subscription that are not settled");
     describe_gauge!("tripline_dead_letters", "Dead letters of a subscription");
     describe_gauge!("tripline_subscriptions", "Subscriptions by state");
+    describe_gauge!("tripline_store_bytes", "What the store takes on disk, without its log");
+    describe_gauge!("tripline_wal_bytes", "What the write-ahead log of an SQLite store takes");
     describe_gauge!("tripline_backlog_events", "Accepted events that wait to be handled");
     describe_histogram!(
         "tripline_delivery_latency_seconds",
@@ -128,6 +130,14 @@ pub fn render() -> String {
 pub(crate) fn dead_letters(subscription: SubscriptionId, count: u64) {
     metrics::gauge!("tripline_dead_letters", "subscription" => label(subscription))
         .set(count as f64);
+}
+
+/// What the store takes on disk; `wal` where it has a log of its own.
+pub(crate) fn store_bytes(store: u64, wal: Option<u64>) {
+    metrics::gauge!("tripline_store_bytes").set(store as f64);
+    if let Some(wal) = wal {
+        metrics::gauge!("tripline_wal_bytes").set(wal as f64);
+    }
 }
 
 /// What subscriptions hold now.

@@ -21,6 +21,9 @@ pub struct Model {
     pub unclean_stops: i64,
     /// From this seq on every event is stored.
     pub retained: i64,
+    /// Bytes of all events that were ever written, and of all runs.
+    pub event_bytes: i64,
+    pub run_bytes: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -17,6 +17,7 @@ mod m20260101_000010_discarded_by;
 mod m20260101_000011_hooks;
 mod m20260101_000012_token_rates;
 mod m20260101_000013_care;
+mod m20260101_000014_kept;
 
 pub struct Migrator;
 
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000011_hooks::Migration),
             Box::new(m20260101_000012_token_rates::Migration),
             Box::new(m20260101_000013_care::Migration),
+            Box::new(m20260101_000014_kept::Migration),
         ]
     }
 }

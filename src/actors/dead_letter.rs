@@ -6,7 +6,7 @@
 //! entry a subscription; a crash forgets the count. Dying rows, letters, bulk operations and alerts
 //! on their way are rows, so a restart loses nothing and starts where this left off.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use actix::prelude::*;
 use tracing::warn;
@@ -17,9 +17,9 @@ use super::{
     scheduler::{Admit, Announce},
 };
 use crate::{
-    domain::{Millis, ScheduledId, alert, storm::Budget},
+    domain::{BulkId, Millis, ScheduledId, alert, storm::Budget},
     store::{
-        Announcer, BulkAction, BulkOperation, BulkState, Error,
+        Announcer, BulkAction, BulkOperation, BulkState, Error, Position,
         journal::{DeliveryRow, RowStatus, Scheduled},
     },
 };
@@ -61,6 +61,8 @@ pub(crate) struct DeadLetterActor {
     again: bool,
     /// A bulk operation is at work.
     bulk: bool,
+    /// How far the search of the one at work has come: what it passed does not match, or was taken.
+    passed: Rc<Cell<Option<(BulkId, Position)>>>,
 }
 
 impl DeadLetterActor {
@@ -73,6 +75,7 @@ impl DeadLetterActor {
             recording: false,
             again: false,
             bulk: false,
+            passed: Rc::default(),
         }
     }
 
@@ -122,7 +125,8 @@ impl DeadLetterActor {
         }
         self.bulk = true;
         let (core, scheduler) = (Rc::clone(&self.core), self.scheduler.clone());
-        let step = async move { step(&core, &scheduler).await };
+        let passed = Rc::clone(&self.passed);
+        let step = async move { step(&core, &scheduler, &passed).await };
         ctx.spawn(step.into_actor(self).map(|step, actor, ctx| {
             actor.bulk = false;
             match step {
@@ -183,13 +187,22 @@ async fn sums(core: &Core, budget: &Budget, from: Millis) -> Result<Vec<Schedule
 }
 
 /// One slice of one operation. `Some`: look again after that long; `None`: nothing is left to do.
-async fn step(core: &Core, scheduler: &Scheduling) -> Result<Option<Duration>, Error> {
+async fn step(
+    core: &Core,
+    scheduler: &Scheduling,
+    passed: &Cell<Option<(BulkId, Position)>>,
+) -> Result<Option<Duration>, Error> {
     let Some(operation) = core.store.bulk().unfinished().await?.into_iter().next() else {
         return Ok(None);
     };
     let started = std::time::Instant::now();
     let slice = operation.rate.map_or(BULK_SLICE, |rate| u64::from(rate).clamp(1, BULK_SLICE));
-    let done = slice_of(core, scheduler, &operation, slice).await?;
+    let after = passed.get().filter(|(id, _)| *id == operation.id).map(|(_, at)| at);
+    let (done, next) = slice_of(core, scheduler, &operation, after, slice).await?;
+    passed.set(next.map(|at| (operation.id, at)));
+    if done == 0 && next.is_some() {
+        return Ok(Some(Duration::ZERO));
+    }
     if done == 0 {
         finish(core, scheduler, &operation).await?;
         return Ok(Some(Duration::ZERO));
@@ -218,19 +231,20 @@ async fn finish(core: &Core, scheduler: &Scheduling, done: &BulkOperation) -> Re
     Ok(())
 }
 
-/// How many letters were taken. Letters that died after the operation began are not among them, so
-/// none is taken twice.
+/// How many letters were taken, and from where the next slice looks. Letters that died after the
+/// operation began are not among them, so none is taken twice.
 async fn slice_of(
     core: &Core,
     scheduler: &Scheduling,
     operation: &BulkOperation,
+    after: Option<Position>,
     limit: u64,
-) -> Result<u64, Error> {
+) -> Result<(u64, Option<Position>), Error> {
     let letters = core.store.letters();
-    let ids =
-        letters.matching(operation.action, &operation.filter, operation.created_at, limit).await?;
+    let BulkOperation { action, filter, created_at, .. } = operation;
+    let (ids, next) = letters.matching(*action, filter, *created_at, after, limit).await?;
     if ids.is_empty() {
-        return Ok(0);
+        return Ok((0, next));
     }
     match operation.action {
         BulkAction::Replay { pinned_original } => {
@@ -241,7 +255,7 @@ async fn slice_of(
         BulkAction::Discard => letters.discard_many(&ids, operation.id).await?,
         BulkAction::Restore => letters.restore_many(&ids, operation.id).await?,
     }
-    Ok(ids.len() as u64)
+    Ok((ids.len() as u64, next))
 }
 
 impl Actor for DeadLetterActor {

@@ -145,6 +145,9 @@ impl LetterSearch {
 }
 
 /// Lists dead letters of any status, those that died last first.
+///
+/// With a filter that no index serves (`text`, or parts that hardly ever meet) a page may hold fewer
+/// than `limit` and still have a `next`: each search looks at a bounded number of letters.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "dead letters", operation_id = "list_dead_letters", params(LetterSearch), responses((status = 200, body = Page<LetterOut>), Problems))]
 #[get("/dead-letters")]
 async fn list(
@@ -155,13 +158,11 @@ async fn list(
     let search = search.into_inner();
     let limit = extract::limit(search.limit)?;
     let before = extract::cursor(LIST, search.cursor.as_deref())?.map(|At(at, id)| (at, id));
-    let mut letters = runtime.store().letters().page(&search.filter()?, before, limit + 1).await?;
-    let more = letters.len() as u64 > limit;
-    letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let found = runtime.store().letters().page(&search.filter()?, before, limit).await?;
+    let letters = found.letters;
     let uids: Vec<EventId> = letters.iter().map(|letter| letter.event).collect();
     let events = runtime.store().events().find_all(&uids).await?;
-    let position = |last: &DeadLetter| format!("{}.{}", last.died_at.0, last.id);
-    let next = letters.last().filter(|_| more).map(|last| extract::seal(LIST, &position(last)));
+    let next = found.next.map(|(at, id)| extract::seal(LIST, &format!("{}.{id}", at.0)));
     let item = |letter: DeadLetter| {
         let event = events.iter().find(|event| event.uid == letter.event);
         LetterOut::of(letter, event.map(|event| EventOut::of(event, true)))
@@ -172,6 +173,8 @@ async fn list(
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Count {
     pub count: u64,
+    /// False: at least so many; to find out would take reading them all (`text`, `from`, `until`).
+    pub exact: bool,
 }
 
 /// Counts the letters that match.
@@ -183,7 +186,8 @@ async fn count(
     search: Query<LetterSearch>,
 ) -> Result<Json<Count>, ApiError> {
     let filter = search.into_inner().filter()?;
-    Ok(Json(Count { count: runtime.store().letters().count(&filter).await? }))
+    let counted = runtime.store().letters().count(&filter).await?;
+    Ok(Json(Count { count: counted.count, exact: counted.exact }))
 }
 
 /// Letters with the same kind of error.
@@ -192,9 +196,10 @@ pub(super) struct GroupOut {
     /// Filter by it to see the letters.
     pub fingerprint: String,
     pub error_kind: ErrorKind,
-    /// The message of one of them.
+    /// The message of one of them, cut after a thousand characters.
     pub message: String,
     pub count: u64,
+    /// Since there was none of this kind.
     pub first_died_at: Millis,
     pub last_died_at: Millis,
     /// Scripts that they died of, the most frequent first.
@@ -218,6 +223,9 @@ impl From<LetterGroup> for GroupOut {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Groups {
     pub items: Vec<GroupOut>,
+    /// False: with `text`, `from`, `until`, `event_id` or `discarded_by` only the letters that died
+    /// last were grouped.
+    pub exact: bool,
 }
 
 /// Groups letters by their error, the most frequent first. Without `status`: the dead ones.
@@ -230,8 +238,8 @@ async fn grouped(
 ) -> Result<Json<Groups>, ApiError> {
     let mut filter = search.into_inner().filter()?;
     filter.status = filter.status.or(Some(LetterStatus::Dead));
-    let groups = runtime.store().letters().groups(&filter, GROUPS_MAX).await?;
-    Ok(Json(Groups { items: groups.into_iter().map(GroupOut::from).collect() }))
+    let (groups, exact) = runtime.store().letters().groups(&filter, GROUPS_MAX).await?;
+    Ok(Json(Groups { items: groups.into_iter().map(GroupOut::from).collect(), exact }))
 }
 
 /// One letter with its event.

@@ -166,7 +166,7 @@ impl Series {
             None => {
                 let dead =
                     LetterFilter { status: Some(LetterStatus::Dead), ..LetterFilter::default() };
-                runtime.store().letters().count(&dead).await?
+                runtime.store().letters().count(&dead).await?.count
             }
         };
         let is_due = {

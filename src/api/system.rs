@@ -255,7 +255,7 @@ async fn stats(
         },
         deliveries,
         rates: doors.series().rates(),
-        dead_letters: runtime.store().letters().count(&dead).await?,
+        dead_letters: runtime.store().letters().count(&dead).await?.count,
         scheduled: runtime.store().scheduled().count().await?,
         journal: journal(&runtime),
         subscriptions,
@@ -379,6 +379,8 @@ pub(super) struct StorageOut {
     #[schema(required = true)]
     pub wal_bytes: Option<u64>,
     pub tables: Vec<TableOut>,
+    /// What is kept of each kind, as `retention.*_bytes` counts it.
+    pub kept_bytes: KeptOut,
     /// First and last position of stored events.
     #[schema(required = true, value_type = Option<u64>)]
     pub oldest_seq: Option<Seq>,
@@ -390,6 +392,15 @@ pub(super) struct StorageOut {
     /// How long what is kept, as configured.
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     pub retention: serde_json::Value,
+}
+
+/// Bytes, to about a mebibyte, counted as things come and go.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct KeptOut {
+    pub events: u64,
+    pub runs: u64,
+    pub dead_letters: u64,
+    pub audit: u64,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -407,6 +418,7 @@ pub(super) struct TableOut {
 #[get("/storage")]
 async fn storage(_: Viewer, runtime: Data<Runtime>) -> Result<Json<StorageOut>, ApiError> {
     let held = runtime.store().storage().await?;
+    let kept = runtime.store().retention().kept().await?;
     let events = runtime.store().events();
     let ends = events.ends().await?;
     let oldest = match ends {
@@ -421,6 +433,12 @@ async fn storage(_: Viewer, runtime: Data<Runtime>) -> Result<Json<StorageOut>, 
         bytes: held.bytes,
         wal_bytes: held.wal_bytes,
         tables: held.tables.into_iter().map(table).collect(),
+        kept_bytes: KeptOut {
+            events: kept.events,
+            runs: kept.runs,
+            dead_letters: kept.dead_letters,
+            audit: kept.audit,
+        },
         oldest_seq: ends.map(|(oldest, _)| oldest),
         newest_seq: ends.map(|(_, newest)| newest),
         oldest_at: oldest.first().map(|event| event.accepted_at),
@@ -552,6 +570,7 @@ async fn metrics(request: HttpRequest, runtime: Data<Runtime>) -> Result<HttpRes
         crate::telemetry::dead_letters(subscription, count);
     }
     runtime.subscriptions().gauge().await?;
+    crate::telemetry::store_bytes(runtime.store().bytes().await?, runtime.store().wal_bytes());
     let body = crate::telemetry::render();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(body))
 }

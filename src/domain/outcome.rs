@@ -125,3 +125,18 @@ pub struct RunLog {
     /// What it needs to run again, encoded; kept beside it, and not read with it.
     pub recording: Option<Vec<u8>>,
 }
+
+impl RunLog {
+    /// What it costs to hold or to store, in bytes, roughly.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let error = self
+            .error
+            .as_ref()
+            .map_or(0, |error| error.message.len() + error.stack.as_ref().map_or(0, String::len));
+        300 + error
+            + self.result.as_ref().map_or(0, String::len)
+            + self.recording.as_ref().map_or(0, Vec::len)
+            + self.logs.iter().map(|line| line.message.len() + 48).sum::<usize>()
+    }
+}

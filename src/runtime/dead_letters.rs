@@ -51,7 +51,7 @@ impl DeadLetters {
         rate: Option<u32>,
     ) -> Result<BulkOperation, BulkError> {
         let now = Millis::steady();
-        let total = self.0.store().letters().count_matching(action, &filter, now).await?;
+        let total = self.0.store().letters().count_matching(action, &filter).await?.count;
         let operation = BulkOperation {
             id: BulkId::fresh(),
             action,

@@ -41,6 +41,10 @@ impl Runtime {
             runs_before: before(keep.runs),
             letters_before: before(keep.dead_letters),
             audit_before: before(keep.audit),
+            events_bytes: keep.events_bytes.0,
+            runs_bytes: keep.runs_bytes.0,
+            letters_bytes: keep.dead_letters_bytes.0,
+            audit_bytes: keep.audit_bytes.0,
             watermark: self.journal().watermark(),
         };
         let mut removed = 0;
@@ -51,18 +55,34 @@ impl Runtime {
                 break;
             }
         }
+        while self.store().retention().give_back().await? {}
+        if let Some(keys) = before(keep.dedup) {
+            removed += self.forget_keys(&plan, keys).await?;
+        }
+        if removed > 0 {
+            self.journal().tidy();
+        }
+        Ok(removed)
+    }
+
+    /// Forgets keys of deduplication that are older than `before` and whose events are gone.
+    async fn forget_keys(
+        &self,
+        plan: &RetentionPlan,
+        before: Millis,
+    ) -> Result<u64, crate::store::Error> {
         // Events younger than that are all stored, and their keys with them.
-        let keys_before = plan.events_before.zip(before(keep.dedup));
-        while let Some((events, keys)) = keys_before {
-            match self.journal().forget(events.min(keys)).await {
-                Ok(0) => break,
+        let before = before.min(self.store().retention().kept_since(plan).await?);
+        let mut removed = 0;
+        loop {
+            match self.journal().forget(before).await {
+                Ok(0) => return Ok(removed),
                 Ok(forgotten) => removed += forgotten,
                 Err(error) => {
                     warn!(%error, "keys of deduplication stay for now");
-                    break;
+                    return Ok(removed);
                 }
             }
         }
-        Ok(removed)
     }
 }

@@ -43,6 +43,9 @@ pub struct JournalState {
     pub accepted_at: Millis,
     /// Unclean stops in a row before this start; 0 after a clean stop.
     pub unclean_stops: u32,
+    /// Bytes of all events that were ever written, and of all runs.
+    pub event_bytes: u64,
+    pub run_bytes: u64,
 }
 
 /// Identity of a published event for deduplication: a keyed or collision-resistant 128-bit hash of
@@ -102,6 +105,10 @@ pub struct Commit {
     pub run: u64,
     pub watermark: Seq,
     pub accepted_at: Millis,
+    /// As in [`JournalState`], after this commit.
+    pub event_bytes: u64,
+    pub run_bytes: u64,
+    pub marks: Vec<SizeMark>,
     pub events: Vec<Arc<Event>>,
     /// `(key, index into events)`; events without a publisher's id have none.
     pub keys: Vec<(EventKey, usize)>,
@@ -125,6 +132,37 @@ pub struct Commit {
     pub letters_replayed: Vec<LetterId>,
     /// Keys of scripts, each at most once.
     pub kv: Vec<kv::Change>,
+}
+
+/// "When the log had come to `upto`, so many bytes had ever been written." Retention by size goes by
+/// these: what lies between two marks has the difference of their sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeMark {
+    pub of: SizeOf,
+    /// Seq or run number.
+    pub upto: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeOf {
+    Events,
+    Runs,
+}
+
+impl SizeOf {
+    /// Of the table's rows.
+    pub(in crate::store) const fn kind(self) -> i64 {
+        match self {
+            Self::Events => 0,
+            Self::Runs => 1,
+        }
+    }
+
+    /// Of the row that says up to where they were removed.
+    pub(in crate::store) const fn gone(self) -> i64 {
+        self.kind() + 2
+    }
 }
 
 /// One packed block of outcomes; see `domain::block` for the bytes.

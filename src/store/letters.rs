@@ -1,21 +1,32 @@
-//! Dead letters: what they are, and how they are found. `record` makes them, `replay` ends them.
+//! Dead letters: what they are, and how they are grouped. `search` finds them, `record` makes them,
+//! `replay` ends them.
 
-use entity::dead_letters::{Column, Entity, Model};
+use std::collections::HashMap;
+
+use entity::{
+    dead_letters::{Column, Entity, Model},
+    letter_groups,
+};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select,
-    sea_query::{Expr, ExprTrait},
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{BulkAction, Error, Store, encode};
 use crate::domain::{
     BulkId, DeliveryId, ErrorKind, EventId, LetterId, Millis, RunError, ScriptId, Seq,
-    SubscriptionId, TypePattern,
+    SubscriptionId,
 };
 
 mod record;
 mod replay;
+mod search;
+
+pub use search::{LetterCount, LetterPage, Position};
+
+/// Letters that are grouped one by one where the groups that are kept do not tell.
+const GROUPED: u64 = 5_000;
 
 pub use self::record::Announcer;
 
@@ -105,9 +116,10 @@ pub struct LetterFilter {
 pub struct LetterGroup {
     pub fingerprint: String,
     pub error_kind: ErrorKind,
-    /// The message of one of them.
+    /// The message of one of them, cut after a thousand characters.
     pub message: String,
     pub count: u64,
+    /// Deaths since there was none of this kind.
     pub first_died_at: Millis,
     pub last_died_at: Millis,
     /// Scripts that they died of, the most frequent first.
@@ -120,41 +132,26 @@ impl Letters<'_> {
         model.map(DeadLetter::try_from).transpose()
     }
 
-    /// Those that died last first, before the given one, at most `limit`.
-    pub async fn page(
-        &self,
-        filter: &LetterFilter,
-        before: Option<(Millis, LetterId)>,
-        limit: u64,
-    ) -> Result<Vec<DeadLetter>, Error> {
-        let mut query = self
-            .matches(filter)
-            .await?
-            .order_by_desc(Column::DiedAt)
-            .order_by_desc(Column::Id)
-            .limit(limit);
-        if let Some((at, id)) = before {
-            query = query.filter(
-                Condition::any()
-                    .add(Column::DiedAt.lt(at.0))
-                    .add(Condition::all().add(Column::DiedAt.eq(at.0)).add(Column::Id.lt(id.0))),
-            );
-        }
-        let models = query.all(&self.0.connection).await?;
-        models.into_iter().map(DeadLetter::try_from).collect()
-    }
-
-    pub async fn count(&self, filter: &LetterFilter) -> Result<u64, Error> {
-        Ok(self.matches(filter).await?.count(&self.0.connection).await?)
-    }
-
-    /// Letters of each kind of error, the most frequent first, at most `limit` kinds. The counts
-    /// are of all that match.
+    /// Letters of each kind of error, the most frequent first, at most `limit` kinds. False: only
+    /// the letters that died last were looked at, for the filter asks what is not kept by group.
     pub async fn groups(
         &self,
         filter: &LetterFilter,
         limit: u64,
+    ) -> Result<(Vec<LetterGroup>, bool), Error> {
+        if filter.is_kept_by_group() {
+            return Ok((self.kept_groups(filter, limit).await?, true));
+        }
+        let page = self.page(filter, None, GROUPED).await?;
+        Ok((grouped(page.letters, limit), page.next.is_none()))
+    }
+
+    async fn kept_groups(
+        &self,
+        filter: &LetterFilter,
+        limit: u64,
     ) -> Result<Vec<LetterGroup>, Error> {
+        use letter_groups::Column;
         #[derive(FromQueryResult)]
         struct Row {
             fingerprint: String,
@@ -164,19 +161,20 @@ impl Letters<'_> {
             first: i64,
             last: i64,
         }
+        let count = || Expr::cust("CAST(SUM(count) AS BIGINT)");
         let rows = self
-            .matches(filter)
+            .groups_of(filter)
             .await?
             .select_only()
             .column(Column::Fingerprint)
             .column(Column::ErrorKind)
-            .column_as(Column::ErrorMessage.max(), "message")
-            .column_as(Column::Id.count(), "count")
-            .column_as(Column::DiedAt.min(), "first")
-            .column_as(Column::DiedAt.max(), "last")
+            .column_as(Column::Message.max(), "message")
+            .column_as(count(), "count")
+            .column_as(Column::FirstDiedAt.min(), "first")
+            .column_as(Column::LastDiedAt.max(), "last")
             .group_by(Column::Fingerprint)
             .group_by(Column::ErrorKind)
-            .order_by_desc(Expr::cust("count(*)"))
+            .order_by_desc(count())
             .order_by_asc(Column::Fingerprint)
             .limit(limit)
             .into_model::<Row>()
@@ -184,14 +182,14 @@ impl Letters<'_> {
             .await?;
         let fingerprints = rows.iter().map(|row| row.fingerprint.clone());
         let scripts: Vec<(String, uuid::Uuid)> = self
-            .matches(filter)
+            .groups_of(filter)
             .await?
             .select_only()
             .columns([Column::Fingerprint, Column::Script])
             .filter(Column::Fingerprint.is_in(fingerprints))
             .group_by(Column::Fingerprint)
             .group_by(Column::Script)
-            .order_by_desc(Expr::cust("count(*)"))
+            .order_by_desc(count())
             .order_by_asc(Column::Script)
             .into_tuple()
             .all(&self.0.connection)
@@ -214,38 +212,6 @@ impl Letters<'_> {
             .collect()
     }
 
-    /// Those that a bulk operation begun at `before` may still take, at most `limit`.
-    pub async fn matching(
-        &self,
-        action: BulkAction,
-        filter: &LetterFilter,
-        before: Millis,
-        limit: u64,
-    ) -> Result<Vec<LetterId>, Error> {
-        let ids = self
-            .bulk_matches(action, filter, before)
-            .await?
-            .select_only()
-            .column(Column::Id)
-            .order_by_asc(Column::DiedAt)
-            .order_by_asc(Column::Id)
-            .limit(limit)
-            .into_tuple::<uuid::Uuid>()
-            .all(&self.0.connection)
-            .await?;
-        Ok(ids.into_iter().map(LetterId).collect())
-    }
-
-    /// How many [`Letters::matching`] would take without a limit.
-    pub async fn count_matching(
-        &self,
-        action: BulkAction,
-        filter: &LetterFilter,
-        before: Millis,
-    ) -> Result<u64, Error> {
-        Ok(self.bulk_matches(action, filter, before).await?.count(&self.0.connection).await?)
-    }
-
     /// The letters of these events, by event and subscription.
     pub async fn of_events(
         &self,
@@ -263,89 +229,41 @@ impl Letters<'_> {
         };
         models.into_iter().map(triple).collect()
     }
+}
 
-    /// Letters with status `dead`, per subscription; those without any are left out.
-    pub async fn dead_counts(&self) -> Result<Vec<(SubscriptionId, u64)>, Error> {
-        let counts: Vec<(uuid::Uuid, i64)> = Entity::find()
-            .select_only()
-            .column(Column::Subscription)
-            .column_as(Column::Id.count(), "count")
-            .filter(Column::Status.eq(LetterStatus::Dead.as_str()))
-            .group_by(Column::Subscription)
-            .into_tuple()
-            .all(&self.0.connection)
-            .await?;
-        let pair = |(id, count)| (SubscriptionId(id), encode::unsigned(count));
-        Ok(counts.into_iter().map(pair).collect())
-    }
-
-    /// What became dead or discarded after the operation began is left to the next one.
-    async fn bulk_matches(
-        &self,
-        action: BulkAction,
-        filter: &LetterFilter,
-        before: Millis,
-    ) -> Result<Select<Entity>, Error> {
-        let (status, since) = match action {
-            BulkAction::Replay { .. } | BulkAction::Discard => (LetterStatus::Dead, Column::DiedAt),
-            BulkAction::Restore => (LetterStatus::Discarded, Column::DiscardedAt),
-        };
-        if filter.status.is_some_and(|wanted| wanted != status) {
-            return Ok(Entity::find().filter(Expr::val(1).eq(0)));
-        }
-        let not_passed_over =
-            Condition::any().add(Column::SkippedAt.is_null()).add(Column::SkippedAt.lt(before.0));
-        let filter = LetterFilter { status: Some(status), ..filter.clone() };
-        Ok(self.matches(&filter).await?.filter(since.lt(before.0)).filter(not_passed_over))
-    }
-
-    async fn matches(&self, filter: &LetterFilter) -> Result<Select<Entity>, Error> {
-        let mut query = Entity::find();
-        if let Some(status) = filter.status {
-            query = query.filter(Column::Status.eq(status.as_str()));
-        }
-        if let Some(subscription) = filter.subscription_id {
-            query = query.filter(Column::Subscription.eq(subscription.0));
-        }
-        if let Some(script) = filter.script_id {
-            query = query.filter(Column::Script.eq(script.0));
-        }
-        if let Some(event_type) = &filter.event_type {
-            query = match TypePattern::parse(event_type) {
-                Ok(pattern) if !pattern.is_exact() => {
-                    let types =
-                        self.0.types_like(Some(&pattern), "dead_letters", "event_type").await?;
-                    query.filter(Column::EventType.is_in(types))
-                }
-                // What is no pattern matches nothing, as an exact type would not.
-                _ => query.filter(Column::EventType.eq(event_type)),
+/// Groups letters that come with those that died last first.
+fn grouped(letters: Vec<DeadLetter>, limit: u64) -> Vec<LetterGroup> {
+    let mut groups: HashMap<(String, ErrorKind), (LetterGroup, HashMap<ScriptId, u64>)> =
+        HashMap::new();
+    for letter in letters {
+        let key = (letter.fingerprint.clone(), letter.error.kind);
+        let (group, scripts) = groups.entry(key).or_insert_with(|| {
+            let group = LetterGroup {
+                fingerprint: letter.fingerprint.clone(),
+                error_kind: letter.error.kind,
+                message: letter.error.message.clone(),
+                count: 0,
+                first_died_at: letter.died_at,
+                last_died_at: letter.died_at,
+                scripts: Vec::new(),
             };
-        }
-        if let Some(event) = filter.event_id {
-            query = query
-                .filter(Column::Seq.eq(encode::int(event.seq().0)))
-                .filter(Column::Event.eq(event.0));
-        }
-        if let Some(kind) = filter.error_kind {
-            query = query.filter(Column::ErrorKind.eq(kind.as_str()));
-        }
-        if let Some(text) = &filter.text {
-            query = query.filter(encode::contains("error_message", text));
-        }
-        if let Some(fingerprint) = &filter.fingerprint {
-            query = query.filter(Column::Fingerprint.eq(fingerprint));
-        }
-        if let Some(bulk) = filter.discarded_by {
-            query = query.filter(Column::DiscardedBy.eq(bulk.0));
-        }
-        if let Some(from) = filter.from {
-            query = query.filter(Column::DiedAt.gte(from.0));
-        }
-        if let Some(until) = filter.until {
-            query = query.filter(Column::DiedAt.lt(until.0));
-        }
-        Ok(query)
+            (group, HashMap::new())
+        });
+        group.count += 1;
+        group.first_died_at = group.first_died_at.min(letter.died_at);
+        *scripts.entry(letter.script).or_default() += 1;
     }
+    let mut groups: Vec<LetterGroup> = groups.into_values().map(with_scripts).collect();
+    groups.sort_by(|a, b| (b.count, &a.fingerprint).cmp(&(a.count, &b.fingerprint)));
+    groups.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    groups
+}
+
+fn with_scripts((mut group, scripts): (LetterGroup, HashMap<ScriptId, u64>)) -> LetterGroup {
+    let mut scripts: Vec<(ScriptId, u64)> = scripts.into_iter().collect();
+    scripts.sort_by_key(|&(script, count)| (std::cmp::Reverse(count), script));
+    group.scripts = scripts.into_iter().map(|(script, _)| script).collect();
+    group
 }
 
 impl TryFrom<Model> for DeadLetter {

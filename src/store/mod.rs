@@ -50,11 +50,14 @@ pub use self::{
     gate::{Gate, Write},
     hooks::Hooks,
     kv::{Kv, KvItem},
-    letters::{Announcer, DeadLetter, LetterFilter, LetterGroup, LetterStatus, Letters},
+    letters::{
+        Announcer, DeadLetter, LetterCount, LetterFilter, LetterGroup, LetterPage, LetterStatus,
+        Letters, Position,
+    },
     outcomes::Outcomes,
     private::{create_private, replace_private},
     recordings::Recordings,
-    retention::{Retention, RetentionPlan},
+    retention::{Kept, Retention, RetentionPlan},
     runs::{RunFilter, Runs},
     scheduled::ScheduledEmits,
     scripts::{NewScript, ScriptPatch, Scripts},
@@ -64,6 +67,7 @@ pub use self::{
 };
 use crate::domain::{Millis, Seq, TypePattern};
 use journal::{JournalState, JournalStore};
+pub(in crate::store) use storage::wal_path;
 
 /// What every SQLite connection must answer, or the start is refused: WAL, `synchronous=FULL`
 /// (2), incremental auto-vacuum (2), foreign keys.
@@ -162,6 +166,8 @@ impl Store {
             watermark: Seq(encode::unsigned(row.watermark)),
             accepted_at: Millis(row.accepted_at),
             unclean_stops: encode::small(row.unclean_stops),
+            event_bytes: encode::unsigned(row.event_bytes),
+            run_bytes: encode::unsigned(row.run_bytes),
         })
     }
 

@@ -82,8 +82,8 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5))
-        // The journal alone checkpoints.
-        .pragma("wal_autocheckpoint", "0")
+        // Much that is written past the journal must not pile up until its next commit.
+        .pragma("wal_autocheckpoint", "10000")
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
     let pool = SqlitePoolOptions::new()
@@ -191,6 +191,8 @@ async fn prepare(connection: &DatabaseConnection) -> Result<(), Error> {
             clean: Set(true),
             unclean_stops: Set(0),
             retained: Set(1),
+            event_bytes: Set(0),
+            run_bytes: Set(0),
         };
         entity::journal_state::Entity::insert(row).exec_without_returning(connection).await?;
     }

@@ -1,5 +1,7 @@
 //! How much the store holds, and how it keeps it.
 
+use std::path::{Path, PathBuf};
+
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 
 use super::{Error, Store, encode};
@@ -26,7 +28,7 @@ pub struct TableSize {
     pub bytes: Option<u64>,
 }
 
-pub(super) const TABLES: [&str; 25] = [
+pub(super) const TABLES: [&str; 29] = [
     "events",
     "key_blocks",
     "key_segments",
@@ -38,6 +40,8 @@ pub(super) const TABLES: [&str; 25] = [
     "deliveries",
     "scheduled",
     "dead_letters",
+    "letter_counts",
+    "letter_groups",
     "bulk_operations",
     "scripts",
     "script_versions",
@@ -46,6 +50,8 @@ pub(super) const TABLES: [&str; 25] = [
     "tokens",
     "sessions",
     "audit",
+    "audit_size",
+    "size_marks",
     "journal_state",
     "kv",
     "kv_spaces",
@@ -59,7 +65,29 @@ const READ_WHOLE_BYTES: u64 = 64 << 20;
 /// Rows that are counted one by one in tables without a number to go by.
 const COUNTED_ROWS: u64 = 200_000;
 
+/// The write-ahead log beside the SQLite file.
+pub(super) fn wal_path(path: &Path) -> PathBuf {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    wal.into()
+}
+
 impl Store {
+    /// Size of the write-ahead log's file; `None` on PostgreSQL.
+    #[must_use]
+    pub fn wal_bytes(&self) -> Option<u64> {
+        let path = self.path.as_deref()?;
+        Some(std::fs::metadata(wal_path(path)).map_or(0, |file| file.len()))
+    }
+
+    /// What the store takes on disk, without its log.
+    pub async fn bytes(&self) -> Result<u64, Error> {
+        match &self.path {
+            Some(path) => Ok(std::fs::metadata(path).map_or(0, |file| file.len())),
+            None => self.number("SELECT pg_database_size(current_database())").await,
+        }
+    }
+
     /// What each table takes. Reads some megabytes at most.
     pub async fn storage(&self) -> Result<Storage, Error> {
         match self.connection.get_database_backend() {
@@ -94,16 +122,11 @@ impl Store {
                 },
             });
         }
-        let wal = self.path.as_ref().map(|path| {
-            let mut wal = path.as_os_str().to_owned();
-            wal.push("-wal");
-            std::fs::metadata(wal).map_or(0, |file| file.len())
-        });
         Ok(Storage {
             kind: "sqlite",
             synchronous: self.synchronous().await?,
             bytes,
-            wal_bytes: wal,
+            wal_bytes: self.wal_bytes(),
             tables,
         })
     }

@@ -16,10 +16,13 @@ use crate::{
         kv::{self, Namespace},
     },
     store::journal::{
-        BlockRow, Commit, EventKey, JournalState, KnownEvent, LateRange, Scheduled,
-        SubscriptionChange,
+        BlockRow, Commit, EventKey, JournalState, KnownEvent, LateRange, Scheduled, SizeMark,
+        SizeOf, SubscriptionChange,
     },
 };
+
+/// Bytes from one mark to the next: how finely retention by size can tell.
+const MARK_EVERY: u64 = 1 << 20;
 
 /// A commit that is ready to be written, and the answers for when it has been.
 pub(super) struct Assembled {
@@ -92,7 +95,7 @@ pub(super) fn keys(requests: &[Request]) -> Vec<EventKey> {
                 keys.extend(settlement.emits.iter().filter_map(|emit| emit.key));
             }
             Request::Due(scheduled) => keys.extend(EventKey::of(&scheduled.event)),
-            Request::Change(change) => keys.extend(change.alert.as_ref().and_then(EventKey::of)),
+            Request::Change(change) => keys.extend(change.alert.as_deref().and_then(EventKey::of)),
             Request::Alert(event) => keys.extend(EventKey::of(event)),
             _ => {}
         }
@@ -118,6 +121,8 @@ pub(super) fn assemble(
             watermark,
             // Time never runs backwards in the log, whatever the clock does.
             accepted_at: state.accepted_at.max(now.wall),
+            event_bytes: state.event_bytes,
+            run_bytes: state.run_bytes,
             ..Commit::default()
         },
         entries: Vec::new(),
@@ -126,6 +131,7 @@ pub(super) fn assemble(
         kv_clock: 0,
         known: known.into_iter(),
         fresh: HashMap::new(),
+        bytes_before: (state.event_bytes, state.run_bytes),
         salt,
     };
     let mut answers = Vec::new();
@@ -133,7 +139,7 @@ pub(super) fn assemble(
         match request {
             Request::Publish(publish) => answers.push(builder.publish(&publish.items)),
             Request::Settle(settlement) => builder.settle(settlement),
-            Request::Routed { .. } | Request::Forget(..) | Request::Barrier(_) => {}
+            Request::Routed { .. } | Request::Forget(..) | Request::Tidy | Request::Barrier(_) => {}
             Request::Cover(cover) => {
                 if cover.from.is_some() {
                     builder.cursor(cover.subscription, cover.from);
@@ -155,7 +161,7 @@ pub(super) fn assemble(
             Request::Cursor { subscription, to } => builder.cursor(*subscription, *to),
             Request::Change(change) => {
                 builder.change(&change.kind, now.steady);
-                if let Some(alert) = &change.alert {
+                if let Some(alert) = change.alert.as_deref() {
                     builder.emit(alert, EventKey::of(alert));
                 }
             }
@@ -183,6 +189,8 @@ struct Builder<S> {
     known: std::vec::IntoIter<Option<KnownEvent>>,
     /// Keys that this very commit introduces.
     fresh: HashMap<[u8; 16], KnownEvent>,
+    /// Of events and of runs.
+    bytes_before: (u64, u64),
     salt: S,
 }
 
@@ -237,14 +245,16 @@ impl<S: FnMut() -> u64> Builder<S> {
             self.fresh.insert(key.key, KnownEvent { uid, digest: key.digest });
             self.commit.keys.push((key, self.commit.events.len()));
         }
-        self.commit.events.push(Arc::new(Event {
+        let accepted = Event {
             seq,
             uid,
             accepted_at,
             envelope: event.envelope.clone(),
             data: event.data.clone(),
             lineage: event.lineage.clone(),
-        }));
+        };
+        self.commit.event_bytes += accepted.weight() as u64;
+        self.commit.events.push(Arc::new(accepted));
         uid
     }
 
@@ -253,6 +263,7 @@ impl<S: FnMut() -> u64> Builder<S> {
             settlement.emits.iter().filter_map(|emission| self.emission(emission)).collect();
         if let Some(run) = &settlement.run {
             self.commit.run = self.commit.run.max(run.id.number());
+            self.commit.run_bytes += run.weight() as u64;
             self.commit.runs.push((Arc::clone(run), emitted));
         }
         self.keys(&settlement.kv);
@@ -345,6 +356,16 @@ impl<S: FnMut() -> u64> Builder<S> {
             .map(|(subscription, (min_seq, max_seq))| LateRange { subscription, min_seq, max_seq })
             .collect();
         self.commit.kv = self.kv.into_values().collect();
+        let (commit, before) = (&mut self.commit, self.bytes_before);
+        let sums = [
+            (SizeOf::Events, commit.seq.0, before.0, commit.event_bytes),
+            (SizeOf::Runs, commit.run, before.1, commit.run_bytes),
+        ];
+        commit.marks = sums
+            .into_iter()
+            .filter(|(_, _, before, after)| before / MARK_EVERY != after / MARK_EVERY)
+            .map(|(of, upto, _, bytes)| SizeMark { of, upto, bytes })
+            .collect();
         Assembled { commit: self.commit, answers, outcomes: self.entries, kv_clock: self.kv_clock }
     }
 }

@@ -149,6 +149,7 @@ impl Journal {
         alert: Option<NewEvent>,
     ) -> Result<Seq, WriteError> {
         let (reply, answer) = oneshot::channel();
+        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -166,6 +167,11 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         self.submit(Request::Forget(before, reply));
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Has the store put its house in order soon: much was removed.
+    pub(crate) fn tidy(&self) {
+        self.submit(Request::Tidy);
     }
 
     /// Cancels a delayed emit that is still waiting.
@@ -193,6 +199,7 @@ impl Journal {
     ) {
         let (reply, _) = oneshot::channel();
         let kind = ChangeKind::State { id, paused, suspended: Some(reason) };
+        let alert = alert.map(Box::new);
         self.submit(Request::Change(Change { kind, alert, reply }));
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Request {
     /// Keys of deduplication that are older may go where their event is not stored; answered with
     /// how many went.
     Forget(Millis, oneshot::Sender<Result<u64, WriteError>>),
+    /// Much was written past the journal, or removed: the store may put its house in order.
+    Tidy,
     /// Answered once everything submitted before it is on disk.
     Barrier(oneshot::Sender<()>),
 }
@@ -57,10 +59,7 @@ impl Request {
             Self::Settle(settlement) => {
                 160 + settlement.emits.iter().map(|emit| emit.event.data.len() + 256).sum::<usize>()
                     + settlement.kv.weight()
-                    + settlement.run.as_ref().map_or(0, |run| {
-                        256 + run.result.as_ref().map_or(0, String::len)
-                            + run.logs.iter().map(|line| line.message.len() + 48).sum::<usize>()
-                    })
+                    + settlement.run.as_ref().map_or(0, |run| run.weight())
             }
             Self::Keys(keys) => 128 + keys.writes.weight(),
             _ => 128,
@@ -259,7 +258,7 @@ pub(crate) struct Cover {
 pub(crate) struct Change {
     pub(crate) kind: ChangeKind,
     /// Announces it: enters the log in the same commit.
-    pub(crate) alert: Option<NewEvent>,
+    pub(crate) alert: Option<Box<NewEvent>>,
     pub(crate) reply: oneshot::Sender<Result<Seq, WriteError>>,
 }
 

@@ -430,6 +430,8 @@ impl Writer {
             self.state.seq = commit.seq;
             self.state.run = commit.run;
             self.state.accepted_at = commit.accepted_at;
+            self.state.event_bytes = commit.event_bytes;
+            self.state.run_bytes = commit.run_bytes;
             if commit.recovered {
                 self.recovering = None;
             }
@@ -520,6 +522,7 @@ impl Writer {
                     let forgotten = self.store.forget(before);
                     let _ = reply.send(forgotten.map_err(|e| WriteError::Refused(e.to_string())));
                 }
+                Request::Tidy => self.tidy(),
                 Request::Barrier(reply) => {
                     let _ = reply.send(());
                 }

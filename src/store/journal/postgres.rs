@@ -284,6 +284,8 @@ async fn state(connection: &mut PgConnection) -> Result<JournalState, CommitErro
         watermark: Seq(encode::unsigned(number(4)?)),
         accepted_at: Millis(number(5)?),
         unclean_stops: encode::small(number(6)?),
+        event_bytes: encode::unsigned(number(7)?),
+        run_bytes: encode::unsigned(number(8)?),
     })
 }
 
@@ -299,6 +301,8 @@ async fn write(
         .bind(encode::int(commit.watermark.0))
         .bind(commit.accepted_at.0)
         .bind(commit.recovered)
+        .bind(encode::int(commit.event_bytes))
+        .bind(encode::int(commit.run_bytes))
         .bind(encode::int(epoch))
         .execute(&mut *connection)
         .await

@@ -30,6 +30,13 @@ macro_rules! column {
 }
 
 pub(super) async fn write(db: &mut PgConnection, commit: &Commit) -> Result<(), CommitError> {
+    for mark in &commit.marks {
+        let statement = sqlx::query(dollars(statements::SIZE_MARK))
+            .bind(mark.of.kind())
+            .bind(encode::int(mark.upto))
+            .bind(encode::int(mark.bytes));
+        run(db, statement).await?;
+    }
     for each in &commit.changes {
         change(db, each).await?;
     }
@@ -38,7 +45,7 @@ pub(super) async fn write(db: &mut PgConnection, commit: &Commit) -> Result<(), 
     }
     keys(db, commit).await?;
     outcomes(db, commit).await?;
-    for part in parts(&commit.runs, |(run, _)| run_bytes(run)) {
+    for part in parts(&commit.runs, |(run, _)| run.weight()) {
         runs(db, part).await?;
         recordings(db, part).await?;
     }
@@ -130,12 +137,6 @@ fn parts<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
         parts.push(&items[start..]);
     }
     parts
-}
-
-fn run_bytes(run: &RunLog) -> usize {
-    run.result.as_ref().map_or(0, String::len)
-        + run.recording.as_ref().map_or(0, Vec::len)
-        + run.logs.iter().map(|line| line.message.len()).sum::<usize>()
 }
 
 async fn events(db: &mut PgConnection, rows: &[std::sync::Arc<Event>]) -> Result<(), CommitError> {

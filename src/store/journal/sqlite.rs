@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, TransactionBehavior, params};
@@ -26,8 +27,17 @@ use crate::{
 /// WAL pages after which a commit also checkpoints: 40 MiB, so that the file stays bounded and
 /// pages that many commits touch (the last leaf of each index) are written back once for all.
 const CHECKPOINT_PAGES: i32 = 10_000;
-/// WAL pages that are worth a checkpoint when nothing else is to be done.
-const IDLE_PAGES: i32 = 250;
+/// WAL pages at which readers have to let the log begin anew: a checkpoint that passes them by cannot
+/// while there is always one, and the log would grow for ever.
+const RESTART_PAGES: i32 = 2 * CHECKPOINT_PAGES;
+/// How long commits may wait for readers then, and how long it is left alone if that was not enough.
+const READERS_WAIT_MS: u32 = 250;
+const RESTART_AGAIN: Duration = Duration::from_secs(5);
+/// Bytes of the WAL's file that are worth emptying it when nothing else is to be done.
+const IDLE_BYTES: u64 = 1 << 20;
+
+/// For locks that others hold; as each connection has it from the start.
+const BUSY_TIMEOUT_MS: u32 = 5_000;
 
 thread_local! {
     /// Pages in the WAL after the last commit of this thread's journal; SQLite's hook takes no state.
@@ -42,6 +52,8 @@ pub struct SqliteJournal {
     connection: Option<Connection>,
     keys: KeyIndex,
     epoch: u64,
+    /// When readers were last asked to let the log begin anew.
+    restarted: Option<Instant>,
 }
 
 impl SqliteJournal {
@@ -53,6 +65,7 @@ impl SqliteJournal {
             connection: None,
             keys: KeyIndex::default(),
             epoch: 0,
+            restarted: None,
         }
     }
 
@@ -71,9 +84,32 @@ impl SqliteJournal {
     /// Writes back what the WAL holds, as far as readers allow.
     fn checkpoint(&self, mode: &str) -> Result<(), CommitError> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        self.connection()?.query_row(&sql, [], |_| Ok(())).map_err(unknown)?;
-        WAL_PAGES.set(0);
-        Ok(())
+        self.connection()?.query_row(&sql, [], |_| Ok(())).map_err(unknown)
+    }
+
+    /// The same, after waiting a moment for those who read; if they read on, the rest stays.
+    fn checkpoint_after_readers(&self, mode: &str) -> Result<(), CommitError> {
+        let patience = |ms: u32| {
+            self.connection()?.busy_timeout(Duration::from_millis(ms.into())).map_err(unknown)
+        };
+        patience(READERS_WAIT_MS)?;
+        let done = self.checkpoint(mode);
+        patience(BUSY_TIMEOUT_MS)?;
+        done
+    }
+
+    /// Keeps the WAL bounded, after a commit.
+    fn bound_log(&mut self) -> Result<(), CommitError> {
+        let pages = WAL_PAGES.get();
+        let may_ask = self.restarted.is_none_or(|at| at.elapsed() > RESTART_AGAIN);
+        if pages >= RESTART_PAGES && may_ask {
+            self.restarted = Some(Instant::now());
+            self.checkpoint_after_readers("RESTART")
+        } else if pages >= CHECKPOINT_PAGES {
+            self.checkpoint("PASSIVE")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -133,11 +169,9 @@ impl JournalStore for SqliteJournal {
                 }
             }
         }
-        if WAL_PAGES.get() >= CHECKPOINT_PAGES {
-            // The commit itself stands, whatever becomes of the checkpoint.
-            if let Err(error) = self.checkpoint("PASSIVE") {
-                tracing::warn!(%error, "the write-ahead log could not be written back");
-            }
+        // The commit itself stands, whatever becomes of the checkpoint.
+        if let Err(error) = self.bound_log() {
+            tracing::warn!(%error, "the write-ahead log could not be written back");
         }
         Ok(())
     }
@@ -145,7 +179,9 @@ impl JournalStore for SqliteJournal {
     fn tidy(&mut self) -> Result<(), CommitError> {
         let gate = self.gate.clone();
         let _turn = gate.hold();
-        if WAL_PAGES.get() >= IDLE_PAGES { self.checkpoint("PASSIVE") } else { Ok(()) }
+        // By the file: others than the journal write to the log, too.
+        let bytes = std::fs::metadata(crate::store::wal_path(&self.path)).map_or(0, |f| f.len());
+        if bytes >= IDLE_BYTES { self.checkpoint_after_readers("TRUNCATE") } else { Ok(()) }
     }
 
     fn reopen(&mut self) -> Result<JournalState, CommitError> {
@@ -205,6 +241,8 @@ fn open(path: &Path) -> Result<Connection, CommitError> {
         // In KiB when negative: the last leaves of every index, and rows that come back soon.
         ("cache_size", "-32768"),
         ("wal_autocheckpoint", "0"),
+        // The file is cut back to this when the log begins anew.
+        ("journal_size_limit", "41943040"),
     ] {
         connection
             .pragma_update_and_check(None, name, value, |_| Ok(()))
@@ -232,7 +270,6 @@ fn settle_log(connection: &Connection) -> Result<(), CommitError> {
     if busy {
         return Err(CommitError::Unknown("the write-ahead log is being read".into()));
     }
-    WAL_PAGES.set(0);
     Ok(())
 }
 
@@ -262,6 +299,8 @@ fn state(connection: &Connection) -> Result<JournalState, CommitError> {
                 watermark: Seq(encode::unsigned(row.get(4)?)),
                 accepted_at: Millis(row.get(5)?),
                 unclean_stops: encode::small(row.get(6)?),
+                event_bytes: encode::unsigned(row.get(7)?),
+                run_bytes: encode::unsigned(row.get(8)?),
             })
         })
         .map_err(unknown)
@@ -336,6 +375,10 @@ impl Rows<'_> {
     fn write(&self, epoch: u64, commit: &Commit) -> Result<(), CommitError> {
         self.run("BEGIN IMMEDIATE", [])?;
         self.advance(epoch, commit)?;
+        for mark in &commit.marks {
+            let (upto, bytes) = (encode::int(mark.upto), encode::int(mark.bytes));
+            self.run(statements::SIZE_MARK, params![mark.of.kind(), upto, bytes])?;
+        }
         for change in &commit.changes {
             self.change(change)?;
         }
@@ -396,6 +439,8 @@ impl Rows<'_> {
                 encode::int(commit.watermark.0),
                 commit.accepted_at.0,
                 commit.recovered,
+                encode::int(commit.event_bytes),
+                encode::int(commit.run_bytes),
                 encode::int(epoch),
             ],
         )?;

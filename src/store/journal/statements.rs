@@ -8,7 +8,7 @@ pub(super) fn dollars(sql: &str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(sql.replace('?', "$"))
 }
 
-pub(super) const STATE: &str = "SELECT epoch, batch, seq, run, watermark, accepted_at, unclean_stops \
+pub(super) const STATE: &str = "SELECT epoch, batch, seq, run, watermark, accepted_at, unclean_stops, event_bytes, run_bytes \
      FROM journal_state WHERE id = 1";
 
 /// A store that was not stopped in order counts one more unclean stop.
@@ -20,8 +20,8 @@ pub(super) const RELEASE: &str =
 
 pub(super) const ADVANCE: &str = "UPDATE journal_state SET batch = $1, seq = $2, run = $3, \
      watermark = $4, accepted_at = $5, \
-     unclean_stops = CASE WHEN $6 THEN 0 ELSE unclean_stops END \
-     WHERE id = 1 AND epoch = $7 AND batch = $1 - 1";
+     unclean_stops = CASE WHEN $6 THEN 0 ELSE unclean_stops END, event_bytes = $7, run_bytes = $8 \
+     WHERE id = 1 AND epoch = $9 AND batch = $1 - 1";
 
 // What follows writes one row, and only SQLite writes rows one by one.
 
@@ -29,6 +29,9 @@ pub(super) const EVENT: &str = "INSERT INTO events (seq, uid, id, source, type, 
      datacontenttype, dataschema, extensions, encoding, data, accepted_at, cause_event, \
      cause_subscription, hop, spread, checksum) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+
+pub(super) const SIZE_MARK: &str = "INSERT INTO size_marks (kind, upto, bytes) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (kind, upto) DO UPDATE SET bytes = excluded.bytes";
 
 pub(super) const KEY_BLOCK: &str = "INSERT INTO key_blocks (batch, entries) VALUES (?1, ?2)";
 

@@ -12,6 +12,8 @@ on_both!(
     what_is_needed_stays,
     a_cursor_holds_what_it_has_to_read,
     old_runs_and_letters_go,
+    events_beyond_their_room_go_oldest_first,
+    letters_beyond_their_room_go_when_they_have_ended,
     keys_may_outlive_their_events,
     sealed_keys_are_found_and_forgotten,
     a_forgotten_key_may_be_taken_again,
@@ -26,6 +28,7 @@ fn everything(watermark: u64) -> RetentionPlan {
         letters_before: None,
         audit_before: far,
         watermark: Seq(watermark),
+        ..RetentionPlan::default()
     }
 }
 
@@ -128,6 +131,68 @@ fn old_runs_and_letters_go(db: Db) {
     apply(&db, &owner, &plan);
     assert_eq!(db.wait(owner.store.letters().find(ids[0])).unwrap(), None);
     assert!(left(&db, &owner).is_empty());
+}
+
+fn events_beyond_their_room_go_oldest_first(db: Db) {
+    let mut owner = db.claim();
+    let script = script(&db, &owner.store, "s").id;
+    let (a, change) = create("a", "**", script, 1);
+    let payload = format!("\"{}\"", "x".repeat(100_000));
+    for round in 0..8 {
+        let mut commit = owner.with_events((0..5).map(|_| event("a", None, &payload)));
+        if round == 0 {
+            commit.changes = vec![change.clone()];
+            commit.rows = vec![delivery(&commit.events[1], a, RowStatus::Retrying, 5)];
+        }
+        owner.commit(&commit);
+    }
+    let kept = |owner: &Owner| db.wait(owner.store.retention().kept()).unwrap().events;
+    assert!((4_000_000..4_100_000).contains(&kept(&owner)), "{}", kept(&owner));
+    let plan = RetentionPlan {
+        events_bytes: Some(2_100_000),
+        watermark: Seq(40),
+        ..RetentionPlan::default()
+    };
+    apply(&db, &owner, &plan);
+    let mut expected = vec![2];
+    expected.extend(21..=40);
+    assert_eq!(left(&db, &owner), expected, "what waits stays, whatever room there is");
+    assert!((1_900_000..2_100_000).contains(&kept(&owner)), "{}", kept(&owner));
+    // What is not settled stays, and there is nothing to do twice.
+    let tight = RetentionPlan { events_bytes: Some(1), watermark: Seq(30), ..plan };
+    apply(&db, &owner, &tight);
+    assert_eq!(left(&db, &owner), [&[2], &(31..=40).collect::<Vec<_>>()[..]].concat());
+    assert_eq!(apply(&db, &owner, &tight), 0);
+    assert!(db.wait(owner.store.retention().kept_since(&tight)).unwrap() < Millis::now());
+}
+
+fn letters_beyond_their_room_go_when_they_have_ended(db: Db) {
+    let mut owner = db.claim();
+    let script = script(&db, &owner.store, "s").id;
+    let (a, change) = create("a", "**", script, 1);
+    let mut commit = owner.with_events((0..6).map(|_| event("a", None, "{}")));
+    commit.changes = vec![change];
+    let dying = |event| delivery(event, a, RowStatus::Dying, 5);
+    commit.rows = commit.events.iter().map(|event| dying(event)).collect();
+    owner.commit(&commit);
+    let dying = db.wait(owner.store.deliveries().dying(9)).unwrap();
+    let ids = db.wait(owner.store.letters().record(&dying)).unwrap();
+    for id in &ids[..4] {
+        db.wait(owner.store.letters().discard(*id)).unwrap();
+    }
+    let kept = |owner: &Owner| db.wait(owner.store.retention().kept()).unwrap().dead_letters;
+    let all = kept(&owner);
+    let plan = RetentionPlan { letters_bytes: Some(all * 3 / 4), ..RetentionPlan::default() };
+    apply(&db, &owner, &plan);
+    assert!(kept(&owner) <= all * 3 / 4 && kept(&owner) >= all / 2, "{} of {all}", kept(&owner));
+    let none = RetentionPlan { letters_bytes: Some(0), ..RetentionPlan::default() };
+    apply(&db, &owner, &none);
+    let left = db.wait(owner.store.letters().page(&Default::default(), None, 9)).unwrap().letters;
+    let mut left: Vec<_> = left.into_iter().map(|letter| letter.id).collect();
+    let mut dead = ids[4..].to_vec();
+    left.sort_unstable();
+    dead.sort_unstable();
+    assert_eq!(left, dead, "a dead one never goes for its size");
 }
 
 fn keys_may_outlive_their_events(db: Db) {

@@ -17,7 +17,7 @@ use tripline::{
         NewScript, Store,
         journal::{
             BlockRow, Commit, CommitError, DeliveryRow, EventKey, JournalState, JournalStore,
-            RowStatus, SubscriptionChange,
+            RowStatus, SizeMark, SizeOf, SubscriptionChange,
         },
     },
 };
@@ -179,6 +179,8 @@ impl Owner {
             run: self.state.run,
             watermark: self.state.watermark,
             accepted_at: self.state.accepted_at,
+            event_bytes: self.state.event_bytes,
+            run_bytes: self.state.run_bytes,
             ..Commit::default()
         }
     }
@@ -201,6 +203,9 @@ impl Owner {
                 lineage: new.lineage,
             }));
         }
+        commit.event_bytes += commit.events.iter().map(|event| event.weight() as u64).sum::<u64>();
+        let (upto, bytes) = (commit.seq.0, commit.event_bytes);
+        commit.marks.push(SizeMark { of: SizeOf::Events, upto, bytes });
         commit
     }
 
@@ -211,6 +216,8 @@ impl Owner {
         self.state.run = commit.run;
         self.state.watermark = commit.watermark;
         self.state.accepted_at = commit.accepted_at;
+        self.state.event_bytes = commit.event_bytes;
+        self.state.run_bytes = commit.run_bytes;
         Ok(())
     }
 
