@@ -106,6 +106,8 @@ impl Contents {
             watermark: self.watermark,
             accepted_at: self.accepted_at,
             unclean_stops: 0,
+            event_bytes: 0,
+            run_bytes: 0,
         }
     }
 
