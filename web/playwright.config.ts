@@ -16,8 +16,8 @@ export default defineConfig({
   // A browser on a busy machine may be late once; what passes on the second try is reported as flaky.
   retries: process.env.CI ? 1 : 0,
   // Waits end when what they wait for is there: long ones cost only what fails.
-  timeout: 90_000,
-  expect: { timeout: 20_000 },
+  timeout: 180_000,
+  expect: { timeout: 30_000 },
   reporter: [['list']],
   outputDir: 'node_modules/.cache/playwright',
   use: {

@@ -83,6 +83,15 @@ struct Tier {
     points: VecDeque<Point>,
 }
 
+impl Tier {
+    /// Where its first step began; `None` before the first sample.
+    fn oldest(&self) -> Option<i64> {
+        let first = self.points.front();
+        let began = first.map(|step| step.at.0 - i64::try_from(step.span_ms).unwrap_or(i64::MAX));
+        began.or(self.from.as_ref().map(|sample| sample.at.0))
+    }
+}
+
 /// Totals at one moment.
 #[derive(Clone, Debug, Default)]
 struct Sample {
@@ -197,7 +206,8 @@ impl Series {
             if !std::mem::take(&mut kept.is_news) {
                 return;
             }
-            serde_json::to_string(&kept.tiers.each_ref().map(|tier| &tier.points))
+            let levels: Vec<_> = (0..LEVELS.len()).map(|at| kept.steps(at)).collect();
+            serde_json::to_string(&levels)
         };
         let written = text
             .map_err(io::Error::from)
@@ -209,15 +219,11 @@ impl Series {
 
     /// Steps of the last `minutes`, oldest first, and their length. The last one may not be over.
     pub(super) fn points(&self, minutes: u64) -> (Duration, Vec<Point>) {
-        let at =
-            LEVELS.iter().position(|level| level.minutes() >= minutes).unwrap_or(LEVELS.len() - 1);
-        let (level, kept) = (LEVELS[at], self.lock());
-        let tier = &kept.tiers[at];
-        let running = tier.from.as_ref().zip(kept.recent.back());
-        let running =
-            running.filter(|(from, last)| from.at < last.at).map(|(from, last)| point(from, last));
+        let kept = self.lock();
+        let at = kept.level_for(minutes);
+        let level = LEVELS[at];
         let since = Millis::now().0 - i64::try_from(minutes * 60_000).unwrap_or(i64::MAX);
-        let points = tier.points.iter().filter(|point| point.at.0 > since).cloned().chain(running);
+        let points = kept.steps(at).into_iter().filter(|point| point.at.0 > since);
         (level.step(), points.collect())
     }
 
@@ -247,6 +253,23 @@ impl Series {
 }
 
 impl Kept {
+    /// The finest level that reaches back so far, or as far as anything is known.
+    fn level_for(&self, minutes: u64) -> usize {
+        let [.., coarsest] = &self.tiers;
+        let reaches = |(tier, level): (&Tier, Level)| {
+            level.minutes() >= minutes || tier.oldest() <= coarsest.oldest()
+        };
+        self.tiers.iter().zip(LEVELS).position(reaches).unwrap_or(LEVELS.len() - 1)
+    }
+
+    /// Of a level, and the one that is not over.
+    fn steps(&self, at: usize) -> Vec<Point> {
+        let tier = &self.tiers[at];
+        let running = tier.from.as_ref().zip(self.recent.back());
+        let running = running.filter(|(from, last)| from.at < last.at);
+        tier.points.iter().cloned().chain(running.map(|(from, last)| point(from, last))).collect()
+    }
+
     fn take(&mut self, sample: Sample) {
         self.taken += 1;
         for (tier, level) in self.tiers.iter_mut().zip(LEVELS) {
@@ -426,6 +449,21 @@ tripline_delivery_latency_seconds_bucket{le=\"+Inf\"} 10
         }
         let day = &kept.tiers[2].points;
         assert_eq!(day.iter().map(|point| point.events).sum::<u64>(), 17_280);
+    }
+
+    /// Half an hour must not pass before a range of a week shows anything.
+    #[test]
+    fn a_far_range_is_fine_while_there_is_little_to_show() {
+        let mut kept = Kept::default();
+        assert_eq!(kept.level_for(10_080), 0);
+        let mut levels = Vec::new();
+        for tick in 0..=20_000 {
+            kept.take(after(tick * 5, tick));
+            levels.push(kept.level_for(10_080));
+        }
+        levels.dedup();
+        assert_eq!(levels, [0, 1, 2, 3]);
+        assert_eq!([10, 60, 61, 1_440].map(|minutes| kept.level_for(minutes)), [0, 0, 1, 2]);
     }
 
     #[test]

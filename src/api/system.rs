@@ -343,7 +343,8 @@ pub(super) struct SeriesSearch {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct SeriesOut {
-    /// Length of a step: 5 s within the last hour, up to half an hour within the last week.
+    /// Length of a step: 5 s within the last hour, up to half an hour within the last week, and less
+    /// while there is less to show.
     pub step_ms: u64,
     /// Oldest first; while no process ran there are none.
     pub points: Vec<Point>,

@@ -82,7 +82,7 @@ async function settled(page: Page): Promise<void> {
 /** What changes something. */
 const DEEDS = /^(Add|Backfill|Change|Delete|Discard|Do it|Edit|Fix|Make|New|Pause|Put|Remove|Replay|Restart|Restore|Resume|Revoke|Run|Save|Send|Set|Subscribe|Use)\b/;
 
-test.describe.configure({ timeout: 120_000 });
+test.describe.configure({ timeout: 300_000 });
 
 for (const theme of ['light', 'dark'] as const) {
   test(`every screen is accessible, ${theme}, and shows hostile text as text`, async ({ page, server }) => {

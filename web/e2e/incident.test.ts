@@ -132,3 +132,12 @@ test('what was discarded in bulk comes back', async ({ page, server }) => {
   await expect(page.getByText('Restored 3 of 3')).toBeVisible();
   await server.until('dead-letters/count?status=dead', (answer) => answer.count === 3);
 });
+
+test('an alert of the runtime leads to the letter that it is about', async ({ page, server }) => {
+  await server.handle('pager', 'tripline.**', 'export default (alert) => alert.last_error');
+  await died(server, 1);
+  const alerts = await server.until('events?type=tripline.**', (answer) => answer.items.length === 1);
+  await page.goto(`${server.url}/events/${alerts.items[0].uid}`);
+  await page.getByRole('link', { name: 'What it is about' }).click();
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('no price');
+});

@@ -65,7 +65,7 @@ test('runs come by themselves, are found by subscription, and wait while the poi
   await expect(page.getByRole('link', { name: 'two 2' })).toBeVisible();
   await page.getByLabel('Subscription').selectOption('two');
   await expect(page.getByText('1 run shown')).toBeVisible();
-  await page.getByLabel('Time').selectOption('Last hour');
+  await page.getByLabel('Time', { exact: true }).selectOption('Last hour');
   await page.reload();
   await expect(page.getByRole('link', { name: 'two 2' })).toBeVisible();
   await expect(page.getByRole('link', { name: 'one 1' })).toHaveCount(0);

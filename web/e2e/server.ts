@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const BINARY =
   process.env.TRIPLINE_BIN ??
   path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug', 'tripline');
-const START_MS = 15_000;
+const START_MS = 60_000;
 
 export type Role = 'publisher' | 'viewer' | 'editor' | 'admin';
 
@@ -127,7 +127,7 @@ export class Server {
 
   /** Asks until `wanted` says yes; the last answer is in the error. */
   async until<T = any>(route: string, wanted: (answer: T) => boolean): Promise<T> {
-    const end = Date.now() + 10_000;
+    const end = Date.now() + 45_000;
     let last: T | undefined;
     while (Date.now() < end) {
       last = await this.api<T>('GET', route);

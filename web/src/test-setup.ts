@@ -1,5 +1,6 @@
 import '@testing-library/jest-dom/vitest';
 
+import { configure } from '@testing-library/svelte';
 import { vi } from 'vitest';
 
 // In a browser this follows from where the script was loaded; here there is no such place.
@@ -15,3 +16,6 @@ vi.stubGlobal(
     disconnect(): void {}
   },
 );
+
+// A busy machine answers late: what passes costs nothing more.
+configure({ asyncUtilTimeout: 15_000 });

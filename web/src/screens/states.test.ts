@@ -110,3 +110,20 @@ test.each([
   await screen.findByText(/^No .* yet$/);
   expect(screen.queryByText(button)).toBeNull();
 });
+
+test('supervision shows the clock of a crashed actor, its restarts and why it crashed', async () => {
+  const actor = (more: object) => ({ kind: 'SubscriptionActor', state: 'running', mailbox: 3, restarts: 0, restarts_in_window: 0, restart_at: null, restartable: true, cpu_ms: 0, memory_bytes: 2_048, children: [], ...more });
+  const crashed = actor({
+    id: 'b',
+    name: 'broken',
+    state: 'restarting',
+    restarts: 7,
+    restarts_in_window: 2,
+    restart_at: new Date(Date.now() + 90_000).toISOString(),
+    last_crash: { at: new Date().toISOString(), message: 'the lane was killed: 2.1 s of CPU' },
+  });
+  answers((path) => json(path.endsWith('/actors') ? { tree: actor({ id: 'r', name: 'tripline', kind: 'runtime', children: [crashed] }) } : { items: [] }));
+  render(Stage, { props: { Screen: Supervision } });
+  const row = await screen.findByRole('row', { name: /broken/ });
+  expect(row).toHaveTextContent(/restarting.*in 1m.*3.*2\.0 KiB.*2 \/ 7.*the lane was killed: 2\.1 s of CPU/s);
+});
