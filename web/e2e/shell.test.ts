@@ -114,18 +114,19 @@ test('times are absolute on hover, in local time or in UTC', async ({ page, serv
   await expect(time).toHaveAttribute('title', /\+0[12]:00$/);
 });
 
-test('the first view is there within a second', async ({ page, server }) => {
+test('the first view takes the browser less than half a second of work', async ({ page, server }) => {
   await server.emit('a.b', {});
   await page.goto(server.url);
   await expect(page.getByRole('region', { name: 'Now' })).toBeVisible();
-  // On a machine that does other things too, the fastest of some says what it takes. Nothing is taken from a cache.
+  // In CPU time, with nothing from a cache: by the clock it would be the others' doing on a busy machine.
   const session = await page.context().newCDPSession(page);
   await session.send('Network.setCacheDisabled', { cacheDisabled: true });
-  await expect(async () => {
-    await page.reload({ waitUntil: 'commit' });
-    await page.getByRole('region', { name: 'Now' }).waitFor();
-    expect(await page.evaluate(() => performance.now())).toBeLessThan(1_000);
-  }).toPass({ timeout: 60_000 });
+  await session.send('Performance.enable', { timeDomain: 'threadTicks' });
+  const busy = async (): Promise<number> => (await session.send('Performance.getMetrics')).metrics.find((one) => one.name === 'TaskDuration')?.value ?? 0;
+  const before = await busy();
+  await page.reload({ waitUntil: 'commit' });
+  await page.getByRole('region', { name: 'Now' }).waitFor();
+  expect((await busy()) - before).toBeLessThan(0.5);
 });
 
 test('the first view asks for little, and nothing of the editor', async ({ page, server }) => {
