@@ -108,7 +108,7 @@ function order(n: number): Record<string, unknown> {
 }
 
 test('every screen in both themes', async ({ browser }) => {
-  test.setTimeout(TRAFFIC_MS + 180_000);
+  test.setTimeout(TRAFFIC_MS + 900_000);
   const made = await shop();
   for (const colorScheme of ['light', 'dark'] as const) {
     const context = await browser.newContext({ colorScheme, viewport: { width: 1280, height: 800 } });
