@@ -15,6 +15,7 @@ const storage = (oldest_at: string | null, ...tables: TableOut[]): StorageOut =>
   newest_seq: null,
   oldest_at,
   retention: {},
+  kept_bytes: { events: 0, runs: 0, dead_letters: 0, audit: 0 },
 });
 const start = '2026-01-01T00:00:00.000Z';
 
