@@ -8,7 +8,7 @@ LOCKED := $(if $(CI),--locked,)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 WEB := $(wildcard web/package.json)
 GITHUB := examples/github
-.PHONY: help fuzz test test-rust test-web lint bench soak example e2e tools
+.PHONY: help fuzz schemathesis test test-rust test-web lint bench soak example e2e tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ else
 	@echo "web/ is not there: nothing to test"
 endif
 
-lint: $(if $(WEB),web/node_modules/.package-lock.json) ## Format, clippy, svelte-check, dependency audit when cargo-deny is there
+lint: $(if $(WEB),web/node_modules/.package-lock.json) ## Format, clippy, svelte-check; audits of what we depend on
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
 ifneq ($(WEB),)
@@ -40,10 +40,15 @@ ifneq ($(WEB),)
 endif
 	@if cargo deny --version >/dev/null 2>&1; then .ci/deny; \
 	else echo "cargo-deny is not installed: dependency audit left to CI"; fi
+	@.ci/audit
 
-fuzz: ## Random filters on random payloads, for a minute (coverage-guided: fuzz/, with nightly Rust)
+fuzz: ## Random input for everything that parses, for a minute (coverage-guided: fuzz/, with nightly Rust)
 	end=$$((SECONDS + 60)); while (( SECONDS < end )); do \
 	  PROPTEST_CASES=20000 cargo test --quiet --lib $(LOCKED) the_fuzz_targets_hold; done
+
+schemathesis: ## Hostile requests by the OpenAPI document, three minutes (TRIPLINE_EXAMPLES=200 before a release)
+	cargo build --bin tripline $(LOCKED)
+	.ci/schemathesis
 
 bench: ## Criterion benchmarks
 	cargo bench --workspace $(LOCKED)

@@ -823,6 +823,14 @@ pub fn load_for_process(
     load(file, variables, flags)
 }
 
+/// The text of a file on its own, without variables and flags.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_text(text: &str) -> Result<Config, Error> {
+    let path = Path::new("tripline.toml");
+    let table = read_file(path, text, &mut BTreeMap::new())?;
+    parse(table).map_err(|problem| Error::Wrong { place: path.display().to_string(), problem })
+}
+
 fn parse(table: Table) -> Result<Config, String> {
     Config::deserialize(Value::Table(table)).map_err(|error| with_nearest(error.message()))
 }

@@ -35,10 +35,16 @@ struct Labels {
     ended: HashSet<SubscriptionId>,
 }
 
+/// Tells of requests that are none, as errors: no error of ours, and anybody can send them.
+const PARSER: &str = "actix_http::h1";
+
 /// Starts the log on standard error. A second call (tests, embedding applications with a
 /// subscriber of their own) changes nothing.
 pub fn start_log(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&log.level)?;
+    let mut filter = EnvFilter::try_new(&log.level)?;
+    if !log.level.contains(PARSER) {
+        filter = filter.add_directive(format!("{PARSER}=off").parse()?);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = match log.format {
         LogFormat::Human => builder.with_target(false).try_init(),

@@ -20,6 +20,8 @@ use crate::{
     store::{BulkAction, BulkOperation, BulkState, LetterFilter, LetterStatus},
 };
 
+/// Most letters per second that a caller may ask for; without a rate it goes as fast as it can.
+const RATE_MAX: u32 = 1_000_000;
 /// Operations that are listed.
 const RECENT: u64 = 100;
 
@@ -55,7 +57,7 @@ pub(super) struct BulkIn {
     /// Died before this time.
     pub until: Option<Millis>,
     /// Letters per second at most; absent: as fast as it goes.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub rate: Option<u32>,
     /// For replays.
     pub script_version: Option<WhichVersion>,
@@ -146,8 +148,8 @@ async fn begin(
     action: BulkAction,
     body: BulkIn,
 ) -> Result<HttpResponse, ApiError> {
-    if body.rate == Some(0) {
-        return Err(ApiError::field("rate", "at least 1 letter per second"));
+    if body.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
+        return Err(ApiError::field("rate", format!("1 to {RATE_MAX} letters per second")));
     }
     let taken = match action {
         BulkAction::Replay { .. } | BulkAction::Discard => LetterStatus::Dead,

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use utoipa::{
     IntoResponses, Modify,
     openapi::{
-        Content, HttpMethod, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+        Content, HttpMethod, KnownFormat, ObjectBuilder, OpenApi, Ref, RefOr, Response,
+        ResponseBuilder, SchemaFormat, Type,
         path::{Operation, Parameter, ParameterIn, PathItem},
         security::{
             ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -86,6 +87,11 @@ fn finish(method: &HttpMethod, operation: &mut Operation) {
         let by = |scheme: &str| SecurityRequirement::new(scheme, [role]);
         operation.security = Some(vec![by("token"), by("session")]);
     }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            refine(&id, parameter);
+        }
+    }
     let has = |place: &ParameterIn, name: &str| {
         operation.parameters.iter().flatten().any(|parameter| {
             let RefOr::T(Parameter { name: its, parameter_in, .. }) = parameter else {
@@ -111,6 +117,27 @@ fn finish(method: &HttpMethod, operation: &mut Operation) {
         "507" => !is_read,
         _ => true,
     });
+}
+
+/// What a parameter must look like, where its type does not say it.
+fn refine(operation: &str, parameter: &mut Parameter) {
+    let pattern = match (&parameter.parameter_in, parameter.name.as_str()) {
+        (ParameterIn::Header, "If-Match") => r#"^(\*|(W/)?"?[0-9]{1,18}"?)$"#,
+        (ParameterIn::Path, "namespace") => "^[a-z][a-z0-9._-]{0,63}$",
+        (ParameterIn::Path, "key") => r"^[^\x00-\x1f\x7f-\x9f]{1,512}$",
+        (ParameterIn::Path, "name") if operation.contains("secret") => {
+            "^[a-zA-Z][a-zA-Z0-9._-]{0,63}$"
+        }
+        (ParameterIn::Query, "from" | "until") => {
+            let time = ObjectBuilder::new().schema_type(Type::String);
+            let time = time.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+            parameter.schema = Some(time.into());
+            return;
+        }
+        _ => return,
+    };
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    parameter.schema = Some(text.into());
 }
 
 /// The least role that may do it; `tests/it/roles.rs` tries all of them out.

@@ -96,7 +96,52 @@ impl LetterOut {
     }
 }
 
-/// What letters must have to be listed; all parts must hold.
+/// What letters must have to count; all parts must hold.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LetterTerms {
+    pub status: Option<LetterStatus>,
+    pub subscription_id: Option<SubscriptionId>,
+    pub script_id: Option<ScriptId>,
+    /// A type, or a pattern with `*` and `**`.
+    pub event_type: Option<String>,
+    pub event_id: Option<EventId>,
+    pub error_kind: Option<ErrorKind>,
+    /// Part of the error's message, in any case.
+    pub text: Option<String>,
+    pub fingerprint: Option<String>,
+    /// The bulk operation that discarded it.
+    pub discarded_by: Option<BulkId>,
+    /// Died at this time or later.
+    pub from: Option<String>,
+    /// Died before this time.
+    pub until: Option<String>,
+}
+
+impl LetterTerms {
+    fn filter(self) -> Result<LetterFilter, ApiError> {
+        if let Some(text) = &self.event_type {
+            TypePattern::parse(text)
+                .map_err(|error| ApiError::field("event_type", error.to_string()))?;
+        }
+        Ok(LetterFilter {
+            status: self.status,
+            subscription_id: self.subscription_id,
+            script_id: self.script_id,
+            event_type: self.event_type,
+            event_id: self.event_id,
+            error_kind: self.error_kind,
+            text: self.text,
+            fingerprint: self.fingerprint,
+            discarded_by: self.discarded_by,
+            from: extract::time("from", self.from.as_deref())?,
+            until: extract::time("until", self.until.as_deref())?,
+        })
+    }
+}
+
+/// What letters must have to be listed, and which page of them.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -123,12 +168,9 @@ pub(super) struct LetterSearch {
 }
 
 impl LetterSearch {
-    fn filter(self) -> Result<LetterFilter, ApiError> {
-        if let Some(text) = &self.event_type {
-            TypePattern::parse(text)
-                .map_err(|error| ApiError::field("event_type", error.to_string()))?;
-        }
-        Ok(LetterFilter {
+    /// What they must have, how many, and after which.
+    fn split(self) -> (LetterTerms, Option<u64>, Option<String>) {
+        let terms = LetterTerms {
             status: self.status,
             subscription_id: self.subscription_id,
             script_id: self.script_id,
@@ -138,9 +180,10 @@ impl LetterSearch {
             text: self.text,
             fingerprint: self.fingerprint,
             discarded_by: self.discarded_by,
-            from: extract::time("from", self.from.as_deref())?,
-            until: extract::time("until", self.until.as_deref())?,
-        })
+            from: self.from,
+            until: self.until,
+        };
+        (terms, self.limit, self.cursor)
     }
 }
 
@@ -155,10 +198,10 @@ async fn list(
     runtime: Data<Runtime>,
     search: Query<LetterSearch>,
 ) -> Result<Json<Page<LetterOut>>, ApiError> {
-    let search = search.into_inner();
-    let limit = extract::limit(search.limit)?;
-    let before = extract::cursor(LIST, search.cursor.as_deref())?.map(|At(at, id)| (at, id));
-    let found = runtime.store().letters().page(&search.filter()?, before, limit).await?;
+    let (terms, limit, cursor) = search.into_inner().split();
+    let limit = extract::limit(limit)?;
+    let before = extract::cursor(LIST, cursor.as_deref())?.map(|At(at, id)| (at, id));
+    let found = runtime.store().letters().page(&terms.filter()?, before, limit).await?;
     let letters = found.letters;
     let uids: Vec<EventId> = letters.iter().map(|letter| letter.event).collect();
     let events = runtime.store().events().find_all(&uids).await?;
@@ -178,12 +221,12 @@ pub(super) struct Count {
 }
 
 /// Counts the letters that match.
-#[utoipa::path(get, path = "/api/v1/dead-letters/count", tag = "dead letters", operation_id = "count_dead_letters", params(LetterSearch), responses((status = 200, body = Count), Problems))]
+#[utoipa::path(get, path = "/api/v1/dead-letters/count", tag = "dead letters", operation_id = "count_dead_letters", params(LetterTerms), responses((status = 200, body = Count), Problems))]
 #[get("/dead-letters/count")]
 async fn count(
     _: Viewer,
     runtime: Data<Runtime>,
-    search: Query<LetterSearch>,
+    search: Query<LetterTerms>,
 ) -> Result<Json<Count>, ApiError> {
     let filter = search.into_inner().filter()?;
     let counted = runtime.store().letters().count(&filter).await?;
@@ -229,12 +272,12 @@ pub(super) struct Groups {
 }
 
 /// Groups letters by their error, the most frequent first. Without `status`: the dead ones.
-#[utoipa::path(get, path = "/api/v1/dead-letters/groups", tag = "dead letters", operation_id = "group_dead_letters", params(LetterSearch), responses((status = 200, body = Groups), Problems))]
+#[utoipa::path(get, path = "/api/v1/dead-letters/groups", tag = "dead letters", operation_id = "group_dead_letters", params(LetterTerms), responses((status = 200, body = Groups), Problems))]
 #[get("/dead-letters/groups")]
 async fn grouped(
     _: Viewer,
     runtime: Data<Runtime>,
-    search: Query<LetterSearch>,
+    search: Query<LetterTerms>,
 ) -> Result<Json<Groups>, ApiError> {
     let mut filter = search.into_inner().filter()?;
     filter.status = filter.status.or(Some(LetterStatus::Dead));

@@ -169,6 +169,8 @@ impl ApiError {
     #[must_use]
     pub fn field(field: impl Into<String>, expected: impl Into<String>) -> Self {
         let (field, expected) = (field.into(), expected.into());
+        // Some errors of the domain say the word themselves.
+        let expected = expected.strip_prefix("expected ").map_or(expected.clone(), str::to_owned);
         let mut error = Self::new(Code::InvalidField, format!("{field}: expected {expected}"));
         error.0.field = Some(field);
         error.0.expected = Some(expected);

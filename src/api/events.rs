@@ -45,6 +45,38 @@ pub(super) fn routes(app: &mut ServiceConfig) {
     app.service(publish).service(list).service(types).service(matches).service(show);
 }
 
+/// What is published: one event, or many at once.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape for the document; `intake` reads it borrowed")]
+#[serde(untagged)]
+pub(super) enum Publication {
+    One(EventIn),
+    Many(Vec<EventIn>),
+}
+
+/// An event as plain JSON. With `specversion` it is a CloudEvent, and may have extensions.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape for the document; `intake` reads it borrowed")]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventIn {
+    #[schema(
+        example = "finance.PaymentCreated",
+        max_length = 255,
+        pattern = r"^[^.*\x00-\x1f\x7f-\x9f]+(\.[^.*\x00-\x1f\x7f-\x9f]+)*$"
+    )]
+    pub r#type: String,
+    pub data: Option<serde_json::Value>,
+    /// Unique within the source; absent: the uid that it is given.
+    pub id: Option<String>,
+    pub source: Option<String>,
+    pub subject: Option<String>,
+    pub time: Option<Millis>,
+    pub datacontenttype: Option<String>,
+    pub dataschema: Option<String>,
+    /// Instead of `data`: bytes.
+    pub data_base64: Option<String>,
+}
+
 /// What became of a publish.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Published {
@@ -268,7 +300,7 @@ impl Relative {
         ("traceparent" = Option<String>, Header, description = "W3C trace context; kept as an extension of events that have none"),
         ("tracestate" = Option<String>, Header, description = "Goes with traceparent"),
     ),
-    request_body(content = serde_json::Value, description = "`{\"type\",\"data\",…}`, an array of it, or CloudEvents", content_type = "application/json"),
+    request_body(content = Publication, description = "An event, an array of them, or CloudEvents", content_type = "application/json"),
     responses((status = 202, body = Published), Problems),
 )]
 #[post("/events")]

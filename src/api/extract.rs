@@ -1,6 +1,7 @@
 //! What requests carry: bodies, queries, preconditions, pages. Wrong input names the field.
 
 use std::{
+    collections::BTreeMap,
     future::{Ready, ready},
     ops::Deref,
     str::FromStr,
@@ -17,11 +18,16 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::error::{ApiError, Code};
+use super::{
+    error::{ApiError, Code},
+    methods,
+};
 use crate::domain::{
     Millis,
+    json::{TextError, check_text},
     trace::{TRACEPARENT, TRACESTATE, TraceContext},
 };
 
@@ -224,7 +230,7 @@ pub(super) fn name(name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// An optional JSON body: nothing, or an object.
+/// An optional JSON body: nothing, null, or an object.
 pub(super) fn optional_body<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: &[u8],
@@ -233,7 +239,7 @@ pub(super) fn optional_body<T: DeserializeOwned + Default>(
         return Ok(T::default());
     }
     json_type(headers)?;
-    json(body)
+    Ok(json::<Option<T>>(body)?.unwrap_or_default())
 }
 
 /// The revision in `If-Match`; `None` when there is none, or it is `*`.
@@ -267,8 +273,26 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| (error.path().to_string(), error.into_inner()));
-    read.and_then(|value| reader.end().map(|()| value).map_err(|error| (String::new(), error)))
-        .map_err(|(path, error)| unread(&path, &error))
+    let value = read
+        .and_then(|value| reader.end().map(|()| value).map_err(|error| (String::new(), error)))
+        .map_err(|(path, error)| unread(&path, &error))?;
+    match check_text(body, usize::MAX) {
+        Ok(()) => Ok(value),
+        Err(error) => Err(unkept(body, &error)),
+    }
+}
+
+/// A text that PostgreSQL cannot keep is refused on every store, with the member that holds it.
+fn unkept(body: &[u8], error: &TextError) -> ApiError {
+    let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).unwrap_or_default();
+    let is_bad = |value: &RawValue| check_text(value.get().as_bytes(), usize::MAX).is_err();
+    let found = members.into_iter().find(|(_, value)| is_bad(value));
+    let mut problem = ApiError::field(
+        found.map_or_else(|| "body".to_owned(), |(name, _)| name),
+        "texts without U+0000 and without half surrogate pairs",
+    );
+    problem.0.detail = format!("{}: {error}", problem.0.field.as_deref().unwrap_or_default());
+    problem
 }
 
 fn unread(path: &str, error: &serde_json::Error) -> ApiError {
@@ -298,9 +322,14 @@ fn invalid(path: &str, message: &str) -> ApiError {
     problem
 }
 
-/// An id that is none names nothing.
-pub(super) fn path_error(error: &PathError) -> ApiError {
-    ApiError::new(Code::NotFound, format!("the path holds no id of anything: {error}"))
+/// An id that is none names nothing; but a path that takes other methods, such as `scripts/test`, may
+/// look like one.
+pub(super) fn path_error(error: &PathError, request: &HttpRequest) -> ApiError {
+    let path = request.path();
+    let refused = methods::refuse(request, path.find("/api/").map_or("", |at| &path[at..]));
+    refused.err().unwrap_or_else(|| {
+        ApiError::new(Code::NotFound, format!("the path holds no id of anything: {error}"))
+    })
 }
 
 /// The trace that a request is part of; headers that are no context are as good as none.

@@ -60,8 +60,16 @@ pub(super) struct KeyIn {
     #[schema(value_type = serde_json::Value)]
     pub value: Box<RawValue>,
     /// Milliseconds, or a text such as `"10m"`; absent: it stays.
-    #[schema(value_type = Option<String>, example = "10m")]
-    pub ttl: Option<serde_json::Value>,
+    pub ttl: Option<TtlIn>,
+}
+
+/// How long a key stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum TtlIn {
+    Milliseconds(f64),
+    #[schema(example = "10m")]
+    Text(String),
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -146,9 +154,9 @@ async fn set(
         return Err(ApiError::field("value", format!("at most {limit} bytes")));
     }
     check_json(value.get()).map_err(|fault| ApiError::field("value", fault.to_string()))?;
-    let ttl = ttl.map(|ttl| match &ttl {
-        serde_json::Value::String(text) => parse_span(text).ok(),
-        number => parse_span(&number.to_string()).ok(),
+    let ttl = ttl.map(|ttl| match ttl {
+        TtlIn::Text(text) => parse_span(&text).ok(),
+        TtlIn::Milliseconds(number) => parse_span(&number.to_string()).ok(),
     });
     if ttl == Some(None) {
         return Err(ApiError::field("ttl", "milliseconds, or a text such as \"10m\""));

@@ -41,24 +41,24 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
     described.into_iter().filter(|(_, there)| *there).map(|(method, _)| method).collect()
 }
 
-/// Refuses the method, with those that the path takes; an unknown path is let through.
+/// Refuses the method if the path does not take it; an unknown path is let through.
 pub(super) fn refuse(request: &HttpRequest, path: &str) -> Result<(), ApiError> {
-    let allowed = allowed(path);
-    if allowed.is_empty() { Ok(()) } else { Err(ApiError::method(request.method(), allowed)) }
+    let methods = methods_of(path);
+    if methods.is_empty() || methods.contains(&request.method().as_str()) {
+        return Ok(());
+    }
+    Err(ApiError::method(request.method(), methods.join(", ")))
 }
 
-/// The methods that a path takes, as the `Allow` header lists them; empty for an unknown path.
-fn allowed(path: &str) -> String {
+/// The methods that a path takes, in order; none for an unknown path.
+fn methods_of(path: &str) -> Vec<&'static str> {
     let segments: Vec<&str> = path.split('/').collect();
-    let mut methods: Vec<&str> = ROUTES
-        .iter()
-        .filter(|route| route.fits(&segments))
-        .flat_map(|route| &route.methods)
-        .copied()
-        .collect();
+    let fitting = || ROUTES.iter().filter(|route| route.fits(&segments));
+    // `scripts/test` is no id of a script.
+    let named = fitting().max_by_key(|route| route.segments.iter().flatten().count());
+    let mut methods = named.map_or_else(Vec::new, |route| route.methods.clone());
     methods.sort_unstable();
-    methods.dedup();
-    methods.join(", ")
+    methods
 }
 
 impl Route {
@@ -71,5 +71,19 @@ impl Route {
                 .iter()
                 .zip(segments)
                 .all(|(expected, found)| expected.as_ref().is_none_or(|expected| expected == found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::methods_of;
+
+    #[test]
+    fn the_path_that_is_named_goes_before_the_one_with_an_id() {
+        assert_eq!(methods_of("/api/v1/scripts/test"), ["POST"]);
+        assert_eq!(methods_of("/api/v1/scripts/x"), ["DELETE", "GET", "PATCH"]);
+        assert_eq!(methods_of("/api/v1/kv/space/a/b"), ["DELETE", "GET", "PUT"]);
+        assert_eq!(methods_of("/hooks/x"), ["POST"]);
+        assert!(methods_of("/api/v1/nothing").is_empty());
     }
 }

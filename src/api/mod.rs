@@ -17,6 +17,8 @@ mod error;
 mod events;
 mod extract;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hooks;
 mod intake;
 mod kv;
@@ -94,7 +96,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
             .app_data(web::PayloadConfig::new(limits.batch_bytes))
             .app_data(
                 web::PathConfig::default()
-                    .error_handler(|error, _| extract::path_error(&error).into()),
+                    .error_handler(|error, request| extract::path_error(&error, request).into()),
             )
             .service(
                 web::scope("")

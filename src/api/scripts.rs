@@ -127,6 +127,7 @@ impl From<ScriptVersion> for VersionOut {
 pub(super) struct ScriptIn {
     #[schema(example = "ship-order")]
     pub name: String,
+    #[schema(example = "export default (payload) => payload")]
     pub source: String,
     pub language: Language,
     /// A `module` is imported by others under its name, such as `lib/money`, and never runs alone.

@@ -316,6 +316,9 @@ pub struct Inbox {
 /// One read's worth; also what an emptied inbox keeps.
 const READ_BYTES: usize = 64 << 10;
 
+/// Memory follows what has come, not what a lane says will come.
+const GROWTH_BYTES_MAX: usize = 1 << 20;
+
 impl Inbox {
     /// Room for the next read: at least 16 KiB. Follow with [`Inbox::filled`].
     pub fn space(&mut self) -> &mut [u8] {
@@ -326,9 +329,11 @@ impl Inbox {
             }
         }
         if self.bytes.len() - self.end < READ_BYTES / 4 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            let wanted = self.end + self.missing().max(READ_BYTES);
+            if self.start > 0 {
+                self.bytes.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            let wanted = self.end + self.missing().clamp(READ_BYTES, GROWTH_BYTES_MAX);
             if self.bytes.len() < wanted {
                 self.bytes.resize(wanted, 0);
             }

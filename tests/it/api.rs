@@ -226,3 +226,66 @@ async fn lists_for_people_carry_names() {
     assert_eq!(named("subscription.create"), "ship");
     assert!(named("script.create").is_string());
 }
+
+/// Guesses are slowed down per address, so that nobody else is locked out by them.
+#[tokio::test]
+async fn an_address_that_guesses_has_to_wait() {
+    let rt = TestRuntime::start().await;
+    let from = |address: &str| {
+        let client = reqwest::Client::builder().no_proxy();
+        client.local_address(address.parse::<std::net::IpAddr>().ok()).build().expect("a client")
+    };
+    let log_in = async |client: &reqwest::Client, token: String| {
+        let request = client.post(rt.server.url() + "/api/v1/session");
+        request.json(&json!({ "token": token })).send().await.expect("an answer")
+    };
+    let (guesser, other) = (from("127.0.0.1"), from("127.0.0.2"));
+    for guess in 0..10 {
+        let answer = log_in(&guesser, format!("trl_aaaaaaaa_{guess}")).await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{guess}");
+    }
+    // The right token, too: the answer must not tell that this guess would have been good.
+    let answer = log_in(&guesser, rt.server.admin_token()).await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 =
+        answer.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(log_in(&other, rt.server.admin_token()).await.status(), StatusCode::OK);
+    rt.get("/api/v1/stats").await;
+}
+
+/// No body makes the server go down into itself: sizes and depth end where the limits say.
+#[tokio::test]
+async fn deep_and_large_bodies_are_refused_wherever_they_are_sent() {
+    let rt = TestRuntime::start().await;
+    let http = http();
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let send = async |method: Method, path: &str, body: String| {
+        let request = http.request(method, rt.server.url() + path).body(body);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let answer = request.bearer_auth(rt.server.admin_token()).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    let script = json!({ "name": "s", "source": "1", "language": "javascript" });
+    let id = rt.post("/api/v1/scripts", &script).await["id"].as_str().expect("an id").to_owned();
+    let places = [
+        (Method::POST, "/api/v1/events".to_owned(), r#"{"type":"a","data":@}"#),
+        (Method::POST, "/api/v1/events".to_owned(), r#"[{"type":"a","data":@}]"#),
+        (Method::PUT, "/api/v1/kv/space/key".to_owned(), r#"{"value":@}"#),
+        (Method::POST, format!("/api/v1/scripts/{id}/test"), r#"{"data":@}"#),
+        (Method::POST, "/api/v1/filters/check".to_owned(), r#"{"filter":"$.a","events":[@]}"#),
+        (Method::POST, "/api/v1/subscriptions".to_owned(), "@"),
+    ];
+    for (method, path, body) in places {
+        for depth in [200, 100_000] {
+            let status = send(method.clone(), &path, body.replace('@', &nested(depth))).await;
+            assert!([400, 422].contains(&status), "{method} {path} {depth} deep: {status}");
+        }
+        let large = format!("\"{}\"", "x".repeat(17 << 20));
+        let status = send(method.clone(), &path, body.replace('@', &large)).await;
+        assert_eq!(status, 413, "{method} {path}");
+    }
+    let event = |depth: usize| format!(r#"{{"type":"a","data":{}}}"#, nested(depth));
+    assert_eq!(send(Method::POST, "/api/v1/events", event(64)).await, 202);
+    assert_eq!(send(Method::POST, "/api/v1/events", event(65)).await, 422);
+}

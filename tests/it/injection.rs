@@ -85,6 +85,41 @@ async fn lists_hold(database: Database) {
     text_searches_find_what_contains_them(&rt).await;
     every_parameter_takes_or_refuses_every_value(&rt).await;
     forged_cursors_are_refused(&rt).await;
+    texts_that_no_store_keeps_are_refused(&rt).await;
+}
+
+/// PostgreSQL holds no U+0000: wherever one may be sent it is a 422 that names the member.
+async fn texts_that_no_store_keeps_are_refused(rt: &TestRuntime) {
+    let id = rt.get("/api/v1/scripts").await["items"][0]["id"].clone();
+    let script = |member: &str| {
+        let mut script = json!({ "name": "nul", "source": "1", "language": "javascript" });
+        script[member] = json!("a\0b");
+        ("/api/v1/scripts", member.to_owned(), script)
+    };
+    let subscription = |member: &str, value: &str| {
+        let mut subscription = json!({ "name": "nul", "script_id": id, "event_type": "a" });
+        subscription[member] = json!(value);
+        ("/api/v1/subscriptions", member.to_owned(), subscription)
+    };
+    let cases = [
+        script("name"),
+        script("source"),
+        script("description"),
+        script("note"),
+        subscription("name", "a\0b"),
+        subscription("event_type", "a\0b"),
+        subscription("filter", "$.a == 'a\0b'"),
+        subscription("ordering_key", "$.a\0"),
+        ("/api/v1/tokens", "name".into(), json!({ "name": "a\0b", "role": "viewer" })),
+        ("/api/v1/dead-letters/discard", "text".into(), json!({ "text": "a\0b" })),
+        ("/api/v1/dead-letters/replay", "fingerprint".into(), json!({ "fingerprint": "\0" })),
+        ("/api/v1/filters/check", "filter".into(), json!({ "filter": "$.a == '\0'" })),
+    ];
+    for (path, member, body) in cases {
+        let problem =
+            rt.request(Method::POST, path, Some(&body)).await.refused(422, "invalid_field");
+        assert_eq!(problem["field"], member, "{path}");
+    }
 }
 
 /// A script and a subscription of each name, a letter whose error is the name, and a key.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{TestRuntime, eventually};
+use crate::support::{Database, TestRuntime, eventually};
 
 /// Fixed: other people's dashboards and alerts name them.
 const NAMES: [&str; 11] = [
@@ -80,4 +80,57 @@ async fn every_metric_that_is_fixed_is_there_and_right() {
         if found.is_none() { Ok(()) } else { Err(found) }
     })
     .await;
+}
+
+/// Types come from whoever publishes: a hundred thousand of them must not be a series each, and
+/// neither must subscriptions beyond `metrics.subscriptions_max`.
+#[tokio::test]
+async fn a_hundred_thousand_event_types_make_no_series() {
+    let rt = TestRuntime::with(Database::Sqlite, "[metrics]\nsubscriptions_max = 3\n").await;
+    for n in 0..6 {
+        rt.subscription(&format!("s{n}")).on("flood.*.7.*").add().await;
+    }
+    publish_types(&rt, 0, 1_000).await;
+    settled(&rt, 6).await;
+    let before = series(&rt).await;
+    for batch in 0..10 {
+        publish_types(&rt, 1_000 + batch * 10_000, 10_000).await;
+    }
+    settled(&rt, 6 * 101).await;
+    let after = series(&rt).await;
+    assert_eq!(value(&rt, "tripline_events_received_total").await, Some(101_000.0));
+    let new: Vec<_> = after.iter().filter(|series| !before.contains(series)).collect();
+    assert!(new.len() <= 20, "{} new series: {new:#?}", new.len());
+    let named = after.iter().filter(|series| series.starts_with("tripline_queue_depth{"));
+    assert_eq!(named.count(), 4, "three subscriptions, and the others");
+    assert!(after.iter().all(|series| !series.contains("flood")), "{after:#?}");
+    let stats = rt.get("/api/v1/stats").await;
+    let types = stats["events"]["unmatched_types"].as_array().map(Vec::len);
+    assert!(types.is_some_and(|types| types <= 100), "{types:?}");
+}
+
+/// Waits until so many deliveries have succeeded.
+async fn settled(rt: &TestRuntime, deliveries: u64) {
+    eventually("deliveries that succeeded", async || {
+        let stats = rt.get("/api/v1/stats").await;
+        if stats["deliveries"]["succeeded"] == deliveries {
+            Ok(())
+        } else {
+            Err(stats["deliveries"].clone())
+        }
+    })
+    .await;
+}
+
+async fn publish_types(rt: &TestRuntime, from: u32, count: u32) {
+    let event = |n: u32| json!({ "type": format!("flood.t{n}.{}.x", n % 1_000), "data": n });
+    let events: Vec<_> = (from..from + count).map(event).collect();
+    rt.post("/api/v1/events", &json!(events)).await;
+}
+
+/// Names and labels of everything that is scraped.
+async fn series(rt: &TestRuntime) -> Vec<String> {
+    let text = rt.get("/metrics").await;
+    let lines = text.as_str().expect("a text").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned()).collect()
 }

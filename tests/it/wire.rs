@@ -111,6 +111,9 @@ async fn a_request_that_is_none_is_refused() {
     for (what, request) in cases {
         refused(&rt, what, request, &[400, 505]);
     }
+    // Nobody outside may fill the log with errors.
+    let log = rt.server.whole_log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }
 
 #[tokio::test]

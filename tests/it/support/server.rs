@@ -178,9 +178,14 @@ impl Server {
             .to_owned()
     }
 
+    /// All that the server wrote.
+    pub(crate) fn whole_log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     /// The last lines the server wrote.
     pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let text = self.whole_log();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
