@@ -21,7 +21,8 @@ use super::{
 use crate::{
     config::Config,
     domain::{
-        DeliveryId, Event, Millis, RunId, ScriptId, Seq, Subscription, SubscriptionId,
+        DataEncoding, DeliveryId, Event, Millis, RunId, ScriptId, Seq, Subscription,
+        SubscriptionId,
         breaker::Breaker,
         feed::{Covering, Feed},
         kv::Namespace,
@@ -64,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) unmatched: RefCell<Unmatched>,
     runs: Cell<u64>,
     keys: Cell<u64>,
+    /// Events whose payloads were erased since the start: copies in memory must not run.
+    pub(crate) erased: RefCell<FxHashSet<Seq>>,
     /// No new deliveries start: the server is shutting down.
     pub(crate) draining: Cell<bool>,
     /// A delivery that was alone when the process died runs once more before anything else may:
@@ -137,6 +140,7 @@ impl Core {
             unmatched: RefCell::default(),
             runs: Cell::new(last_run),
             keys: Cell::new(0),
+            erased: RefCell::default(),
             draining: Cell::new(false),
             trial: watch::Sender::new(trial),
             scheduler: OnceCell::new(),
@@ -205,6 +209,12 @@ impl Core {
 
     pub(crate) fn slot(&self, id: SubscriptionId) -> Option<Rc<Slot>> {
         self.slots.borrow().get(&id).cloned()
+    }
+
+    /// Its payload was erased, whatever this copy still holds.
+    pub(crate) fn is_erased(&self, event: &Event) -> bool {
+        matches!(event.envelope.encoding, DataEncoding::Erased(_))
+            || self.erased.borrow().contains(&event.seq)
     }
 
     pub(crate) fn hold(&self, event: &Event) {

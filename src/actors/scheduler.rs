@@ -49,6 +49,11 @@ pub(crate) struct Admit(pub(crate) Vec<DeliveryRow>);
 #[rtype(result = "()")]
 pub(crate) struct Announce(pub(crate) Vec<Scheduled>);
 
+/// Payloads of these events were erased: their rows are due now, to be ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Forget(pub(crate) Vec<Seq>);
+
 /// The subscription runs (again): its rows may be handed over.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -526,6 +531,19 @@ impl Handler<Announce> for SchedulerActor {
         for alert in alerts {
             self.emits_due.push(Reverse((alert.due_at, alert.id)));
             self.emits.insert(alert.id, alert);
+        }
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Forget> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Forget(seqs): Forget, ctx: &mut Context<Self>) {
+        let now = Millis::now();
+        for row in self.rows.values_mut().filter(|row| seqs.contains(&row.seq)) {
+            (row.data, row.error, row.next_at) = (None, None, now);
+            self.due.push(Reverse((now, row.id)));
         }
         self.turn(ctx);
     }

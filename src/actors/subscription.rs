@@ -479,6 +479,16 @@ impl SubscriptionActor {
 
     // ── running ──────────────────────────────────────────────────────────────────────────────
 
+    /// Ends a delivery whose payload was erased: a person wanted it so, hence discarded. A run that
+    /// is under way leaves nothing behind.
+    fn end_erased(&mut self, delivery: &Delivery) {
+        let row = delivery.row.as_ref().map_or(RowChange::None, |row| RowChange::Done(row.id));
+        let none = Effects::default();
+        self.settle(delivery, Outcome::Discarded, 0, Duration::ZERO, None, none, row);
+        self.let_go(delivery);
+        self.free_key(delivery.key.as_ref());
+    }
+
     /// Starts what may start.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if !self.slot.runs() || self.core.draining.get() || self.queue.is_empty() {
@@ -490,6 +500,11 @@ impl SubscriptionActor {
         };
         let now = Millis::now();
         while let Some(delivery) = self.queue.front() {
+            if self.core.is_erased(&delivery.event) {
+                let delivery = self.queue.pop_front().expect("the front was just seen");
+                self.end_erased(&delivery);
+                continue;
+            }
             if let Some(error) = self.expired(delivery, now) {
                 let delivery = self.queue.pop_front().expect("the front was just seen");
                 self.fail(delivery, program.version, Duration::ZERO, None, error, None);
@@ -777,11 +792,14 @@ impl SubscriptionActor {
 
     fn report(&mut self, report: Report, ctx: &mut Context<Self>) {
         match report {
-            Report::Finished(report) => {
-                if let Some(in_flight) = self.landed(report.key) {
-                    self.finished(in_flight, *report);
+            Report::Finished(report) => match self.landed(report.key) {
+                // What it answered was made of the payload, and so is what it would leave behind.
+                Some(in_flight) if self.core.is_erased(&in_flight.delivery.event) => {
+                    self.end_erased(&in_flight.delivery);
                 }
-            }
+                Some(in_flight) => self.finished(in_flight, *report),
+                None => {}
+            },
             Report::Returned(key) => {
                 if let Some(in_flight) = self.landed(key) {
                     self.queue.push_front(in_flight.delivery);

@@ -145,9 +145,8 @@ fn role(operation: &str, method: &HttpMethod) -> Role {
     match operation {
         "publish_events" => Role::Publisher,
         "create_token" | "list_tokens" | "revoke_token" | "list_secrets" | "set_secret"
-        | "remove_secret" | "create_hook" | "change_hook" | "delete_hook" | "back_up" => {
-            Role::Admin
-        }
+        | "remove_secret" | "create_hook" | "change_hook" | "delete_hook" | "back_up"
+        | "erase_event" | "erase_subject" => Role::Admin,
         "check_filter" | "backtest_subscription" | "log_out" => Role::Viewer,
         _ if *method == HttpMethod::Get => Role::Viewer,
         _ => Role::Editor,

@@ -12,8 +12,8 @@ use crate::{
     actors::journal::{PublishError, WriteError},
     domain::{event::PatternError, json::TextError},
     runtime::{
-        BackupError, ChangeError, DeleteError, Field, KeyError, RerunError, SaveError, SecretError,
-        Stopped, VaultError,
+        BackupError, ChangeError, DeleteError, EraseError, Field, KeyError, RerunError, SaveError,
+        SecretError, Stopped, VaultError,
     },
     store,
 };
@@ -35,6 +35,7 @@ pub enum Code {
     Unfinished,
     NotDead,
     NotRecorded,
+    Erased,
     Conflict,
     Outdated,
     Unauthorized,
@@ -81,6 +82,7 @@ const fn describe(code: Code) -> (&'static str, StatusCode, &'static str) {
         }
         Code::NotDead => ("not_dead", StatusCode::CONFLICT, "The letter is not dead"),
         Code::NotRecorded => ("not_recorded", StatusCode::CONFLICT, "The run cannot run again"),
+        Code::Erased => ("erased", StatusCode::CONFLICT, "The payload was erased"),
         Code::Conflict => ("conflict", StatusCode::CONFLICT, "It does not fit the present state"),
         Code::Outdated => ("outdated", StatusCode::PRECONDITION_FAILED, "It was changed meanwhile"),
         Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed"),
@@ -255,6 +257,16 @@ impl From<PublishError> for ApiError {
     }
 }
 
+impl From<EraseError> for ApiError {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Store(error) => error.into(),
+            EraseError::Stopped(error) => error.into(),
+            EraseError::Write(error) => error.into(),
+        }
+    }
+}
+
 impl From<BackupError> for ApiError {
     fn from(error: BackupError) -> Self {
         match error {
@@ -325,6 +337,7 @@ impl From<store::Error> for ApiError {
             store::Error::Outdated { .. } => Code::Outdated,
             store::Error::InUse { .. } => Code::InUse,
             store::Error::NotDead { .. } => Code::NotDead,
+            store::Error::Erased { .. } => Code::Erased,
             store::Error::Full => Code::DiskFull,
             store::Error::Away(_) => {
                 tracing::warn!(%error, "a request failed");

@@ -130,6 +130,9 @@ pub(super) struct EventOut {
     #[schema(value_type = u64)]
     pub seq: Seq,
     pub accepted_at: Millis,
+    /// When its payload was erased; null for all others.
+    #[schema(required = true)]
+    pub erased_at: Option<Millis>,
     /// Emits between this event and the published one it descends from.
     pub hop: u32,
     pub spread: u64,
@@ -143,7 +146,8 @@ pub(super) struct EventOut {
 }
 
 /// Names that extension attributes cannot take beside the others; they are in `extensions`.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
+    "erased_at",
     "uid",
     "seq",
     "hop",
@@ -172,7 +176,7 @@ impl EventOut {
         let (data, data_base64) = match envelope.encoding {
             DataEncoding::Json => (raw(), None),
             DataEncoding::Base64 => (None, raw()),
-            DataEncoding::Absent => (None, None),
+            DataEncoding::Absent | DataEncoding::Erased(_) => (None, None),
         };
         let extensions: BTreeMap<String, Box<RawValue>> = envelope
             .extensions
@@ -194,6 +198,10 @@ impl EventOut {
             uid: event.uid,
             seq: event.seq,
             accepted_at: event.accepted_at,
+            erased_at: match envelope.encoding {
+                DataEncoding::Erased(at) => Some(at),
+                _ => None,
+            },
             hop: event.lineage.hop,
             spread: event.lineage.spread,
             cause: event.lineage.cause.map(|cause| CauseOut {

@@ -13,6 +13,7 @@ mod contract;
 mod dashboard;
 mod dead_letters;
 mod docs_page;
+mod erase;
 mod error;
 mod events;
 mod extract;
@@ -105,6 +106,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                         web::scope("/api/v1")
                             .wrap(from_fn(auth::recognise))
                             .configure(events::routes)
+                            .configure(erase::routes)
                             .configure(filters::routes)
                             .configure(scripts::routes)
                             .configure(subscriptions::routes)

@@ -11,9 +11,9 @@ use utoipa::OpenApi;
 
 pub(super) use super::contract::Problems;
 use super::{
-    backtest, backup, bulk, contract::Contract, dead_letters, docs_page, error::Problem, events,
-    filters, hooks, kv, live, runs, scheduled, scripts, secrets, session, subscriptions, system,
-    tokens,
+    backtest, backup, bulk, contract::Contract, dead_letters, docs_page, erase, error::Problem,
+    events, filters, hooks, kv, live, runs, scheduled, scripts, secrets, session, subscriptions,
+    system, tokens,
 };
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -36,7 +36,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     ),
     servers((url = "/", description = "This server")),
     paths(
-        events::publish, events::list, events::show, events::matches, events::types,
+        erase::one, erase::subject, events::publish, events::list, events::show, events::matches, events::types,
         filters::check,
         scripts::list, scripts::activity, scripts::create, scripts::show, scripts::change, scripts::remove,
         scripts::versions, scripts::show_version, scripts::test, scripts::test_saved,

@@ -13,6 +13,7 @@ mod resources;
 mod restore;
 mod run;
 mod serve;
+mod verify;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -65,6 +66,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a backup the store of a stopped server
     Restore(restore::RestoreArgs),
+    /// Say whether the store of a stopped server is whole
+    Verify(verify::VerifyArgs),
     /// Measure a running server
     Bench(bench::BenchArgs),
     /// Check or show the configuration
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Some(Command::Tokens(args)) => resources::tokens(&args),
         Some(Command::Backup(args)) => backup::run(&args),
         Some(Command::Restore(args)) => restore::run(&args),
+        Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Completions { shell }) => {

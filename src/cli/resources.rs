@@ -355,6 +355,16 @@ enum EventAction {
     List(ListArgs),
     /// Show an event with its deliveries
     Show { uid: String },
+    /// Erase payloads for good: of one event, or of everything about a subject
+    Erase {
+        #[arg(required_unless_present = "subject", conflicts_with = "subject")]
+        uid: Option<String>,
+        #[arg(long)]
+        subject: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 pub(super) fn events(args: &Events) -> anyhow::Result<()> {
@@ -372,6 +382,14 @@ pub(super) fn events(args: &Events) -> anyhow::Result<()> {
             EventAction::Show { uid } => {
                 let found = client.get(&format!("/events/{uid}")).await?;
                 println!("{}", serde_json::to_string_pretty(&found)?);
+            }
+            EventAction::Erase { uid, subject, yes } => {
+                confirm("payloads that are erased are gone for good", *yes)?;
+                let erased = match uid {
+                    Some(uid) => client.post(&format!("/events/{uid}/erase"), &json!({})).await?,
+                    None => client.post("/events/erase", &json!({ "subject": subject })).await?,
+                };
+                show(&erased, args.server.json, &["events", "scheduled", "overwritten"]);
             }
         }
         Ok(())

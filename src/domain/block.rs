@@ -4,7 +4,8 @@
 //! numbers LEB128 varints: format byte, entry count, subscription count, that many ids of 16 bytes,
 //! base seq, base run; then per entry: zigzag seq delta to the entry before, index of the
 //! subscription, outcome byte, script version, attempt, replay, duration in microseconds, and the
-//! zigzag delta of the run number plus one (0: no run is kept).
+//! zigzag delta of the run number plus one (0: no run is kept). Format 2 ends with a CRC-32 of all
+//! before it, little-endian; format 1 had none.
 
 use uuid::Uuid;
 
@@ -74,7 +75,10 @@ pub struct BlockEntry {
     pub run: Option<u64>,
 }
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Without a checksum; still read.
+const FORMAT_BARE: u8 = 1;
+const CHECKSUM_BYTES: usize = 4;
 
 /// Packs the entries of one commit.
 #[must_use]
@@ -106,6 +110,7 @@ pub fn encode(entries: &[BlockEntry]) -> Vec<u8> {
             run = number;
         }
     }
+    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
     out
 }
 
@@ -118,10 +123,12 @@ pub struct Damaged {
 
 /// Unpacks what [`encode`] packed.
 pub fn decode(bytes: &[u8]) -> Result<Vec<BlockEntry>, Damaged> {
-    let mut reader = Reader { bytes, at: 0 };
-    if reader.byte()? != FORMAT {
-        return Err(Damaged { at: 0 });
-    }
+    let bytes = match bytes.first() {
+        Some(&FORMAT) => checked(bytes)?,
+        Some(&FORMAT_BARE) => bytes,
+        _ => return Err(Damaged { at: 0 }),
+    };
+    let mut reader = Reader { bytes, at: 1 };
     let count = reader.bounded(bytes.len())?;
     let subscriptions = reader.bounded(bytes.len() / 16)?;
     let subscriptions: Vec<SubscriptionId> =
@@ -156,6 +163,13 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<BlockEntry>, Damaged> {
         });
     }
     Ok(entries)
+}
+
+/// The block without its checksum, which must be right.
+fn checked(bytes: &[u8]) -> Result<&[u8], Damaged> {
+    let damaged = Damaged { at: bytes.len() };
+    let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(damaged)?;
+    if crc32fast::hash(body) == u32::from_le_bytes(*sum) { Ok(body) } else { Err(damaged) }
 }
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -259,6 +273,30 @@ mod tests {
         fn damage_is_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_changed_block_is_noticed_and_one_of_the_first_format_is_read() {
+        let entry = BlockEntry {
+            seq: Seq(7),
+            subscription: SubscriptionId::fresh(),
+            outcome: Outcome::Succeeded,
+            script_version: 1,
+            attempt: 1,
+            replay: 0,
+            duration_us: 40,
+            run: None,
+        };
+        let block = encode(&[entry]);
+        for at in 0..block.len() {
+            let mut changed = block.clone();
+            changed[at] ^= 2;
+            assert_ne!(decode(&changed), Ok(vec![entry]), "byte {at}");
+            assert!(decode(&changed).is_err() || changed[0] == FORMAT_BARE, "byte {at}");
+        }
+        let mut bare = block[..block.len() - CHECKSUM_BYTES].to_vec();
+        bare[0] = FORMAT_BARE;
+        assert_eq!(decode(&bare), Ok(vec![entry]));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub enum DataEncoding {
     Base64,
     /// The event had no data; the payload reads as `null`.
     Absent,
+    /// The payload was erased on request, at this time, and reads as `null`.
+    Erased(Millis),
 }
 
 /// Where an event comes from in the chain of emits.

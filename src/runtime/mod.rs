@@ -13,6 +13,7 @@
 mod backtest;
 mod backup;
 mod dead_letters;
+mod erase;
 mod events;
 mod hooks;
 mod keys;
@@ -25,6 +26,7 @@ mod secrets;
 mod start;
 mod subscriptions;
 mod supervision;
+mod verify;
 
 use std::{
     path::PathBuf,
@@ -44,6 +46,7 @@ pub use self::{
     backtest::{BACKTEST_EVENTS_MAX, BACKTEST_EXAMPLES, Backtest, Changed, Criteria, Difference},
     backup::{Backup, BackupError},
     dead_letters::{BulkError, DeadLetters, ReplayError},
+    erase::{EraseError, Erasure},
     events::{DeliveryState, DeliveryStatus, UnmatchedEvents},
     hooks::{HookTally, Hooks, OpenHook, Refused},
     keys::{KeyError, Keys},
@@ -59,6 +62,7 @@ pub use self::{
         Subscriptions,
     },
     supervision::{ActorNode, Supervision},
+    verify::{Check, verify},
 };
 pub use crate::host::{NoHost, SecretInfo, Source, Told, Unreadable, VaultError};
 use crate::{

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::journal::RowStatus;
-use crate::domain::{DataEncoding, Event, EventId, OnDead, Ordering};
+use crate::domain::{DataEncoding, Event, EventId, Millis, OnDead, Ordering};
 
 /// Databases count in signed numbers. Ours never come near the end of either.
 pub(super) fn int(value: u64) -> i64 {
@@ -56,18 +56,26 @@ pub(super) fn uids_from(bytes: Option<&[u8]>) -> Vec<EventId> {
     ids.iter().map(|id| EventId(Uuid::from_bytes(*id))).collect()
 }
 
+/// The code of an event whose payload was erased.
+pub(super) const ERASED: i64 = 3;
+
 pub(super) const fn encoding(encoding: DataEncoding) -> i64 {
     match encoding {
         DataEncoding::Json => 0,
         DataEncoding::Base64 => 1,
         DataEncoding::Absent => 2,
+        DataEncoding::Erased(_) => ERASED,
     }
 }
 
-pub(super) const fn encoding_from(code: i64) -> DataEncoding {
+pub(super) const fn encoding_from(code: i64, erased_at: Option<i64>) -> DataEncoding {
     match code {
         1 => DataEncoding::Base64,
         2 => DataEncoding::Absent,
+        ERASED => DataEncoding::Erased(Millis(match erased_at {
+            Some(at) => at,
+            None => 0,
+        })),
         _ => DataEncoding::Json,
     }
 }

@@ -18,6 +18,9 @@ pub enum Error {
     /// It was changed since it was read: `If-Match` fails.
     #[error("revision {expected} was expected, and it is {current} by now")]
     Outdated { expected: u64, current: u64 },
+    /// The payload is gone on purpose.
+    #[error("the payload of event {event} was erased")]
+    Erased { event: String },
     #[error("the disk of the store is full")]
     Full,
     #[error("another process has taken the store over (epoch {ours} is not the current one)")]

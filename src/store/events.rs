@@ -277,7 +277,7 @@ impl From<Model> for Event {
                 datacontenttype: model.datacontenttype.map(Into::into),
                 dataschema: model.dataschema.map(Into::into),
                 extensions: model.extensions.map(Into::into),
-                encoding: encode::encoding_from(model.encoding),
+                encoding: encode::encoding_from(model.encoding, model.erased_at),
             },
             data: model.data.into(),
             lineage: Lineage {

@@ -46,6 +46,13 @@ async fn answered<T>(
     tokio::time::timeout(ANSWER_TIMEOUT, question).await.unwrap_or_else(|_| Err(silent()))
 }
 
+impl<C> Link<C> {
+    /// For work that may take its time, and that no request waits for.
+    pub(super) const fn patient(&self) -> &C {
+        &self.inner
+    }
+}
+
 impl Link<DatabaseConnection> {
     pub(super) async fn begin(
         &self,

@@ -20,6 +20,7 @@ mod bulk;
 mod definition;
 mod deliveries;
 mod encode;
+mod erase;
 mod error;
 mod events;
 mod gate;
@@ -39,12 +40,14 @@ mod scripts;
 mod secrets;
 mod storage;
 mod subscriptions;
+mod verify;
 
 pub(crate) use self::runs::as_stored;
 pub use self::{
     access::{Audit, Sessions, Tokens},
     bulk::{Bulk, BulkAction, BulkOperation, BulkState},
     deliveries::Deliveries,
+    erase::Erased,
     error::Error,
     events::{EventFilter, Events},
     gate::{Gate, Write},
@@ -64,6 +67,7 @@ pub use self::{
     secrets::{SealedSecret, Secrets},
     storage::{Storage, TableSize},
     subscriptions::{DefinitionAt, SubscriptionFilter, Subscriptions},
+    verify::Inspected,
 };
 use crate::domain::{Millis, Seq, TypePattern};
 use journal::{JournalState, JournalStore};

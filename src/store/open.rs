@@ -34,6 +34,8 @@ const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 8;
 /// How long a request waits for a PostgreSQL that is away, or for one of its connections.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// A long schema step says so often that it goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens `sqlite://path/to.db` (created if need be, its folder too) or `postgres://…`.
@@ -85,6 +87,8 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
         // Much that is written past the journal must not pile up until its next commit.
         .pragma("wal_autocheckpoint", "10000")
         .pragma("temp_store", "MEMORY")
+        // What is deleted is overwritten wherever its page is written anyway.
+        .pragma("secure_delete", "FAST")
         .disable_statement_logging();
     let pool = SqlitePoolOptions::new()
         .max_connections(SQLITE_CONNECTIONS)
@@ -98,7 +102,7 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
     prepare(&connection).await?;
     let gate = Gate::default();
     let journal = sqlite::SqliteJournal::new(path, lock, gate.clone());
-    Ok(Store::new(connection, gate, Box::new(journal), Some(path.to_owned()), None))
+    Ok(Store::new(connection, gate, Some(Box::new(journal)), Some(path.to_owned()), None))
 }
 
 /// Refuses a connection that would lose what it acknowledged.
@@ -143,7 +147,7 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
     let gate = Gate::default();
     let journal = postgres::PostgresJournal::new(options.clone(), gate.clone())
         .map_err(|error| refused(&error))?;
-    Ok(Store::new(connection, gate, Box::new(journal), None, Some(options)))
+    Ok(Store::new(connection, gate, Some(Box::new(journal)), None, Some(options)))
 }
 
 /// A restore fills tables that are not a store until it has ended.
@@ -176,7 +180,7 @@ async fn prepare(connection: &DatabaseConnection) -> Result<(), Error> {
             env!("CARGO_PKG_VERSION"),
         )));
     }
-    Migrator::up(connection, None).await?;
+    bring_up(connection, known.len().saturating_sub(applied.len())).await?;
     if entity::journal_state::Entity::find().one(connection).await?.is_none() {
         let row = entity::journal_state::ActiveModel {
             id: Set(1),
@@ -199,15 +203,32 @@ async fn prepare(connection: &DatabaseConnection) -> Result<(), Error> {
     Ok(())
 }
 
+/// One schema step after the other, each in a transaction of its own, and each told of.
+async fn bring_up(connection: &DatabaseConnection, pending: usize) -> Result<(), Error> {
+    for step in 1..=pending {
+        let begun = std::time::Instant::now();
+        tracing::info!("schema step {step} of {pending} begins");
+        let mut working = std::pin::pin!(Migrator::up(connection, Some(1)));
+        while tokio::time::timeout(TOLD_EVERY, &mut working)
+            .await
+            .map_or(Ok(true), |up| up.map(|()| false))?
+        {
+            tracing::info!(elapsed = ?begun.elapsed(), "schema step {step} of {pending} goes on");
+        }
+        tracing::info!(took = ?begun.elapsed(), "schema step {step} of {pending} is done");
+    }
+    Ok(())
+}
+
 impl Store {
-    fn new(
+    pub(super) fn new(
         connection: DatabaseConnection,
         gate: Gate,
-        journal: Box<dyn JournalStore>,
+        journal: Option<Box<dyn JournalStore>>,
         path: Option<PathBuf>,
         postgres: Option<PgConnectOptions>,
     ) -> Self {
-        let journal = Arc::new(Mutex::new(Some(journal)));
+        let journal = Arc::new(Mutex::new(journal));
         let connection = Link::new(connection);
         Self { connection, gate, journal, path, postgres, retained: Arc::default() }
     }

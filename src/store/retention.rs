@@ -13,7 +13,7 @@ use sea_orm::{
     QueryOrder, QuerySelect, Statement, sea_query::Expr,
 };
 
-use super::{BulkState, Error, LetterStatus, Store, encode, journal::SizeOf};
+use super::{BulkState, Error, LetterStatus, Store, Write, encode, journal::SizeOf};
 use crate::domain::{Millis, Seq};
 
 /// See [`Store::retention`].
@@ -110,6 +110,7 @@ impl Retention<'_> {
                 .await?
                 .rows_affected;
         }
+        retain_from(&write, last + 1).await?;
         write.commit().await?;
         self.0.retained.0.store(last, Ordering::Relaxed);
         Ok(removed)
@@ -253,6 +254,7 @@ impl Retention<'_> {
             .filter(outcome_blocks::Column::Batch.is_in(old))
             .exec(&*write)
             .await?;
+        retain_from(&write, encode::int(bound.0)).await?;
         write.commit().await?;
         Ok(removed.rows_affected)
     }
@@ -429,6 +431,17 @@ impl Retention<'_> {
         connection.execute_unprepared(&sql).await?;
         Ok(spare > VACUUM_PAGES)
     }
+}
+
+/// From this seq on everything is stored; what is verified begins there.
+async fn retain_from(write: &Write, seq: i64) -> Result<(), Error> {
+    use entity::journal_state::{Column, Entity};
+    Entity::update_many()
+        .col_expr(Column::Retained, Expr::val(seq))
+        .filter(Column::Retained.lt(seq))
+        .exec(&**write)
+        .await?;
+    Ok(())
 }
 
 /// Nothing needs the event any more: no delivery waits, no letter may be replayed.

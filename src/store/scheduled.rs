@@ -103,7 +103,7 @@ impl From<Model> for Scheduled {
                     datacontenttype: model.datacontenttype.map(Into::into),
                     dataschema: model.dataschema.map(Into::into),
                     extensions: model.extensions.map(Into::into),
-                    encoding: encode::encoding_from(model.encoding),
+                    encoding: encode::encoding_from(model.encoding, None),
                 },
                 data: model.data.into(),
                 lineage: Lineage {

@@ -43,6 +43,8 @@ const OPERATIONS: &[(&str, Needs)] = &[
     ("deliver_to_hook", Anyone),
     ("discard_dead_letter", EDITOR),
     ("discard_dead_letters", EDITOR),
+    ("erase_event", ADMIN),
+    ("erase_subject", ADMIN),
     ("get_actors", VIEWER),
     ("get_bulk", VIEWER),
     ("get_config", VIEWER),

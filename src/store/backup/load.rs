@@ -141,6 +141,7 @@ async fn load_sqlite(
         match reader.next()? {
             Part::Table(next) => {
                 check_columns(&next.table, &next.columns, &filler.columns(&next.table)?)?;
+                filler.clear(&next.table)?;
                 table = Some(next);
             }
             Part::Rows(packed) => {
@@ -211,6 +212,7 @@ async fn load_postgres(
                 let there = filler.columns(&next.table).await?;
                 let names: Vec<String> = there.iter().map(|(name, _)| name.clone()).collect();
                 check_columns(&next.table, &next.columns, &names)?;
+                filler.clear(&next.table).await?;
                 let typed = |name: &String| {
                     let found = there.iter().find(|(there, _)| there == name);
                     found.cloned().ok_or_else(no_table)

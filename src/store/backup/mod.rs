@@ -120,7 +120,7 @@ impl Store {
 }
 
 /// Holds a store that nobody serves, from before the first look to after the last write.
-enum Lock {
+pub(super) enum Lock {
     Sqlite { _held: OwnerLock },
     Postgres(Box<sqlx::PgConnection>),
 }

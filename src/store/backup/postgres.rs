@@ -99,12 +99,21 @@ fn column(row: &PgRow, index: usize, writer: &mut Writer<'_>) -> Result<(), sqlx
 /// Fills the tables of a store that nobody serves, in one transaction.
 pub(super) struct Filler<'a> {
     connection: &'a mut PgConnection,
+    tables: Vec<String>,
 }
 
 impl<'a> Filler<'a> {
     pub(super) async fn begin(connection: &'a mut PgConnection) -> Result<Self, Error> {
-        connection.execute("BEGIN; DELETE FROM journal_state").await.map_err(failed)?;
-        Ok(Self { connection })
+        connection.execute("BEGIN").await.map_err(failed)?;
+        Ok(Self { connection, tables: Vec::new() })
+    }
+
+    /// Takes out what a schema step has put in. Triggers must not count rows that are counted already.
+    pub(super) async fn clear(&mut self, table: &str) -> Result<(), Error> {
+        let sql = format!("ALTER TABLE \"{table}\" DISABLE TRIGGER USER; DELETE FROM \"{table}\"");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *self.connection).await.map_err(failed)?;
+        self.tables.push(table.to_owned());
+        Ok(())
     }
 
     /// Names and types.
@@ -142,6 +151,10 @@ impl<'a> Filler<'a> {
 
     pub(super) async fn finish(self, more: &'static str) -> Result<(), Error> {
         self.connection.execute(super::load::HAND_OVER).await.map_err(failed)?;
+        for table in &self.tables {
+            let sql = format!("ALTER TABLE \"{table}\" ENABLE TRIGGER USER");
+            self.connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+        }
         self.connection.execute(more).await.map_err(failed)?;
         self.connection.execute("COMMIT").await.map_err(failed)?;
         Ok(())

@@ -76,6 +76,8 @@ fn rows(connection: &Connection, table: &str, writer: &mut Writer<'_>) -> Result
 /// Fills the tables of a store that nobody has opened yet, in one transaction.
 pub(super) struct Filler {
     connection: Connection,
+    /// What makes the triggers, which must not count rows that are counted already.
+    triggers: Vec<String>,
 }
 
 impl Filler {
@@ -93,8 +95,18 @@ impl Filler {
                 }
             })?;
         }
-        connection.execute_batch("BEGIN EXCLUSIVE; DELETE FROM journal_state").map_err(failed)?;
-        Ok(Self { connection })
+        connection.execute_batch("BEGIN EXCLUSIVE").map_err(failed)?;
+        let of = "FROM sqlite_schema WHERE type = 'trigger' ORDER BY name";
+        let triggers = names(&connection, &format!("SELECT sql {of}"))?;
+        for name in names(&connection, &format!("SELECT name {of}"))? {
+            connection.execute_batch(&format!("DROP TRIGGER \"{name}\"")).map_err(failed)?;
+        }
+        Ok(Self { connection, triggers })
+    }
+
+    /// Takes out what a schema step has put in.
+    pub(super) fn clear(&self, table: &str) -> Result<(), Error> {
+        self.connection.execute_batch(&format!("DELETE FROM \"{table}\"")).map_err(failed)
     }
 
     pub(super) fn columns(&self, table: &str) -> Result<Vec<String>, Error> {
@@ -122,6 +134,9 @@ impl Filler {
     /// Hands the store to a new owner, and puts the file on disk.
     pub(super) fn finish(self) -> Result<(), Error> {
         let connection = self.connection;
+        for trigger in &self.triggers {
+            connection.execute_batch(trigger).map_err(failed)?;
+        }
         connection.execute_batch(super::load::HAND_OVER).map_err(failed)?;
         let dangling = count(&connection, "SELECT COUNT(*) FROM pragma_foreign_key_check")?;
         if dangling > 0 {

@@ -238,6 +238,8 @@ fn open(path: &Path) -> Result<Connection, CommitError> {
         ("synchronous", "FULL"),
         ("foreign_keys", "ON"),
         ("temp_store", "MEMORY"),
+        // What is deleted is overwritten wherever its page is written anyway.
+        ("secure_delete", "FAST"),
         // In KiB when negative: the last leaves of every index, and rows that come back soon.
         ("cache_size", "-32768"),
         ("wal_autocheckpoint", "0"),

@@ -38,8 +38,12 @@ impl Letters<'_> {
         if subscriptions::Entity::find_by_id(subscription).one(&*write).await?.is_none() {
             return Err(Error::not_found("subscription", subscription));
         }
-        if entity::events::Entity::find_by_id(seq).one(&*write).await?.is_none() {
-            return Err(Error::not_found("event", letter.event));
+        match entity::events::Entity::find_by_id(seq).one(&*write).await? {
+            None => return Err(Error::not_found("event", letter.event)),
+            Some(event) if event.erased_at.is_some() => {
+                return Err(Error::Erased { event: letter.event.to_string() });
+            }
+            Some(_) => {}
         }
         let mut row = pending(&letter, Millis::steady());
         row.pinned_version = version;
@@ -83,8 +87,17 @@ impl Letters<'_> {
             .into_tuple()
             .all(&*write)
             .await?;
-        let (taken, skipped): (Vec<Model>, Vec<Model>) =
-            letters.into_iter().partition(|letter| alive.contains(&letter.subscription));
+        let erased: Vec<i64> = entity::events::Entity::find()
+            .select_only()
+            .column(entity::events::Column::Seq)
+            .filter(entity::events::Column::Seq.is_in(letters.iter().map(|letter| letter.seq)))
+            .filter(entity::events::Column::ErasedAt.is_not_null())
+            .into_tuple()
+            .all(&*write)
+            .await?;
+        let (taken, skipped): (Vec<Model>, Vec<Model>) = letters.into_iter().partition(|letter| {
+            alive.contains(&letter.subscription) && !erased.contains(&letter.seq)
+        });
         let rows: Vec<DeliveryRow> = taken
             .iter()
             .map(|letter| {

@@ -97,6 +97,9 @@ async fn survive(database: Database) {
     let findings = checker::check(&rt.api, &workload, &ledger).await;
     assert!(findings.is_empty(), "{}\n{met:?}", findings.join("\n"));
     let acknowledged = ledger.acknowledged.lock().unwrap().len();
+    rt.server.stop();
+    let (code, said) = rt.server.cli(&["verify"]);
+    assert_eq!(code, 0, "the store is not whole: {said}");
     println!("{database:?}: {kills} kills, {acknowledged} acknowledged, nothing lost; {met:?}");
     met.assert_not_void();
     assert!(acknowledged >= kills * EVENTS_PER_KILL, "only {acknowledged} events: void");
