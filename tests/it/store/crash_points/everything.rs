@@ -8,7 +8,9 @@ use tripline::{
         block::Outcome,
         kv::{Change, Namespace, Stored},
     },
-    store::journal::{Commit, LateRange, RowStatus, Scheduled, SubscriptionChange},
+    store::journal::{
+        Commit, LateRange, RowStatus, Scheduled, SizeMark, SizeOf, SubscriptionChange,
+    },
 };
 use uuid::Uuid;
 
@@ -74,6 +76,7 @@ impl Prepared {
         commit.kv = vec![set("replaced", "22"), set("new", "3"), remove("removed")];
         commit.letters_replayed = vec![self.letter];
         commit.recovered = true;
+        commit.marks = vec![SizeMark { of: SizeOf::Events, upto: seq, bytes: seq * 100 }];
         commit.changes = vec![
             create(CREATED, "created", self.script),
             SubscriptionChange::Update {
