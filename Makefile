@@ -8,7 +8,7 @@ LOCKED := $(if $(CI),--locked,)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 WEB := $(wildcard web/package.json)
 GITHUB := examples/github
-.PHONY: help fuzz schemathesis test test-rust test-web lint bench soak example e2e tools
+.PHONY: help mutants fuzz schemathesis test test-rust test-web lint bench soak example e2e tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ endif
 	@if cargo deny --version >/dev/null 2>&1; then .ci/deny; \
 	else echo "cargo-deny is not installed: dependency audit left to CI"; fi
 	@.ci/audit
+
+mutants: ## Plant each bug of tests/mutants, and expect the simulation to find it
+	tests/mutants/run
 
 fuzz: ## Random input for everything that parses, for a minute (coverage-guided: fuzz/, with nightly Rust)
 	end=$$((SECONDS + 60)); while (( SECONDS < end )); do \
