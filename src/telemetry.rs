@@ -84,6 +84,10 @@ fn describe() {
     describe_gauge!("tripline_queue_depth", "Deliveries of a subscription that are not settled");
     describe_gauge!("tripline_dead_letters", "Dead letters of a subscription");
     describe_gauge!("tripline_subscriptions", "Subscriptions by state");
+    describe_counter!(
+        "tripline_store_statements_total",
+        "Statements on the store beside the journal's commits"
+    );
     describe_gauge!("tripline_store_bytes", "What the store takes on disk, without its log");
     describe_gauge!("tripline_wal_bytes", "What the write-ahead log of an SQLite store takes");
     describe_gauge!("tripline_backlog_events", "Accepted events that wait to be handled");

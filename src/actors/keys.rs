@@ -30,11 +30,16 @@ pub(crate) struct KeysActor {
     core: Rc<Core>,
     /// The store will be asked what the namespaces hold.
     counting: bool,
+    /// When the next key expires, as far as is known; `None`: ask the store.
+    next: Option<Millis>,
 }
+
+/// No key expires.
+const NEVER: Millis = Millis(i64::MAX);
 
 impl KeysActor {
     pub(crate) fn new(core: Rc<Core>) -> Self {
-        Self { core, counting: false }
+        Self { core, counting: false, next: None }
     }
 
     /// Asks the store what the namespaces hold, a moment from now: once for many commits.
@@ -55,8 +60,8 @@ impl KeysActor {
     }
 }
 
-/// Removes what has expired, until there is none left.
-async fn sweep(core: Rc<Core>) -> Result<(), store::Error> {
+/// Removes what has expired, until there is none left; returns when the next key expires.
+async fn sweep(core: Rc<Core>) -> Result<Millis, store::Error> {
     loop {
         let look = core.doors.ledger.look();
         let found = core.store.kv().expired(Millis::steady(), SWEEP_KEYS).await;
@@ -65,14 +70,14 @@ async fn sweep(core: Rc<Core>) -> Result<(), store::Error> {
         let expired = core.doors.ledger.unchanged(look, keys);
         let is_last = (found?.len() as u64) < SWEEP_KEYS;
         if expired.is_empty() {
-            return Ok(());
+            return Ok(core.store.kv().next_expiry().await?.unwrap_or(NEVER));
         }
         let removal = |(namespace, key)| Change { namespace, key, value: None };
         let changes = expired.into_iter().map(removal).collect();
         // No clock: nobody could see these any more.
         let written = core.journal.keys(KeyWrites { clock: 0, changes }).await;
         if is_last || written.is_err() {
-            return Ok(());
+            return Ok(Millis::now());
         }
     }
 }
@@ -82,9 +87,17 @@ impl Actor for KeysActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.run_interval(SWEEP_EVERY, |actor, ctx| {
+            // At rest nobody is asked.
+            if actor.next.is_some_and(|next| next > Millis::now()) {
+                return;
+            }
+            actor.next = Some(NEVER);
             let sweep = sweep(Rc::clone(&actor.core));
-            ctx.spawn(sweep.into_actor(actor).map(|swept, _, _| {
-                if let Err(error) = swept {
+            ctx.spawn(sweep.into_actor(actor).map(|swept, actor, _| match swept {
+                // What was committed meanwhile may expire sooner: then `next` says "ask".
+                Ok(next) => actor.next = actor.next.map(|_| next),
+                Err(error) => {
+                    actor.next = None;
                     warn!(%error, "expired keys wait for the store");
                 }
             }));
@@ -98,6 +111,7 @@ impl Handler<Told> for KeysActor {
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         if committed.kv_clock > 0 {
             self.core.doors.ledger.committed(committed.kv_clock);
+            self.next = None;
             self.count_soon(ctx);
         }
     }

@@ -44,6 +44,8 @@ pub enum Code {
     CrossOrigin,
     TooManyRequests,
     Backlog,
+    Overloaded,
+    TooSlow,
     Unavailable,
     DiskFull,
     MethodNotAllowed,
@@ -95,6 +97,10 @@ const fn describe(code: Code) -> (&'static str, StatusCode, &'static str) {
             ("too_many_requests", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
         }
         Code::Backlog => ("backlog", StatusCode::TOO_MANY_REQUESTS, "Too many events wait"),
+        Code::Overloaded => {
+            ("overloaded", StatusCode::TOO_MANY_REQUESTS, "More comes than can be written")
+        }
+        Code::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
         Code::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Not now"),
         Code::DiskFull => ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "The disk is full"),
         Code::MethodNotAllowed => {
@@ -250,6 +256,7 @@ impl From<PublishError> for ApiError {
             }
             PublishError::Closed { .. } => Self::new(Code::Unavailable, detail).after(1),
             PublishError::Busy => Self::new(Code::Unavailable, detail).after(1),
+            PublishError::Overloaded => Self::new(Code::Overloaded, detail).after(1),
             PublishError::DiskFull => Self::new(Code::DiskFull, detail).after(5),
             PublishError::Backlog { .. } => Self::new(Code::Backlog, detail).after(2),
             PublishError::Refused(_) => Self::internal(error),

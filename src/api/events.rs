@@ -405,8 +405,8 @@ async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<
     let mut before = extract::cursor(LIST, search.cursor.as_deref())?.map(Seq);
     let (mut found, mut bytes, mut scanned) = (Vec::new(), 0, 0);
     loop {
-        let events = store.events().page(&wanted, before, SCAN).await?;
-        let is_last = (events.len() as u64) < SCAN;
+        let (events, rest) = store.events().search(&wanted, before, SCAN).await?;
+        let is_short = (events.len() as u64) < SCAN;
         let taken = match unmatched {
             true => {
                 runtime.deliveries_of(&events).await?.iter().map(|all| !all.is_empty()).collect()
@@ -428,10 +428,9 @@ async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<
             found.push(event);
         }
         scanned += SCAN;
-        if is_last {
-            return Ok((found, None));
-        }
-        if scanned >= scanned_max {
+        let Some(rest) = rest else { return Ok((found, None)) };
+        before = Some(rest);
+        if is_short || scanned >= scanned_max {
             return Ok((found, before));
         }
     }

@@ -26,6 +26,7 @@ mod kv;
 mod live;
 mod methods;
 mod openapi;
+mod pace;
 mod runs;
 mod scheduled;
 mod scripts;

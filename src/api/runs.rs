@@ -193,7 +193,7 @@ async fn list(
         until: extract::time("until", search.until.as_deref())?,
     };
     let before = extract::cursor::<u64>(LIST, search.cursor.as_deref())?;
-    let runs = runtime.store().runs().page(&filter, before, limit + 1).await?;
+    let (runs, next) = runtime.store().runs().search(&filter, before, limit).await?;
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     let recorded: HashSet<RunId> =
         runtime.store().recordings().of(&ids).await?.into_iter().collect();
@@ -204,7 +204,8 @@ async fn list(
         subscription_name: names.get(&run.subscription).cloned(),
         ..RunOut::from(run)
     };
-    Ok(Json(Page::of(LIST, runs, limit, |run| run.id.number().to_string(), item)))
+    let next = next.map(|number| extract::seal(LIST, &number.to_string()));
+    Ok(Json(Page { items: runs.into_iter().map(item).collect(), next }))
 }
 
 /// One run, and what it asked of the host if it was recorded.

@@ -33,11 +33,12 @@ struct RequestId(HeaderValue);
 
 /// Gives the request an id, hands it on, and dresses the answer.
 pub(super) async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = RequestId(request_id(&request));
     request.extensions_mut().insert(id.clone());
+    let slow = super::pace::watch(&mut request);
     // Nobody may hold a clone of the request meanwhile: the router below needs it for itself.
     let mut response = next.call(request).await?.map_into_boxed_body();
     // What extractors refuse is an answer already; the framework's own become problems too.
@@ -48,6 +49,13 @@ pub(super) async fn guard(
         .map(foreign);
     if let Some(problem) = foreign {
         response = response.into_response(problem.error_response());
+    }
+    if slow.get() {
+        let mut refusal =
+            ApiError::new(super::error::Code::TooSlow, super::pace::complaint()).error_response();
+        // Whatever else it drips is not read.
+        refusal.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        response = response.into_response(refusal);
     }
     Ok(dressed(response, id).await)
 }

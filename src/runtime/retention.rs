@@ -1,6 +1,6 @@
 //! Retention: what is old enough goes, in small steps, and the disk gets the room back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -9,6 +9,8 @@ use crate::{domain::Millis, store::RetentionPlan};
 
 /// Between two looks at what is old.
 const EVERY: Duration = Duration::from_secs(60);
+/// A store in which nothing was written is looked at this seldom: things grow old by themselves.
+const AT_REST: Duration = Duration::from_secs(3_600);
 /// Rows that one step removes: the journal waits for it, so it is short.
 const STEP: u64 = 500;
 
@@ -17,13 +19,18 @@ impl Runtime {
     pub(super) async fn keep_retention(self) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked: Option<(u64, Instant)> = None;
         loop {
             ticks.tick().await;
             if self.0.stopping.load(std::sync::atomic::Ordering::Relaxed) {
                 return;
             }
+            let commits = self.journal().commits().0;
+            if looked.is_some_and(|(at, when)| at == commits && when.elapsed() < AT_REST) {
+                continue;
+            }
             match self.apply_retention().await {
-                Ok(0) => {}
+                Ok(0) => looked = Some((commits, Instant::now())),
                 Ok(removed) => info!(removed, "retention removed rows"),
                 Err(error) => warn!(%error, "retention waits for the store"),
             }

@@ -17,6 +17,9 @@ use crate::domain::{
 /// Ids in one `IN (…)`: well below what either database takes as parameters.
 pub(super) const IDS: usize = 1_000;
 
+/// Events that one look reads where no index leads to those that match.
+const WINDOW: u64 = 50_000;
+
 /// See [`Store::events`].
 pub struct Events<'a>(pub(super) &'a Store);
 
@@ -141,6 +144,28 @@ impl Events<'_> {
         Ok(takers)
     }
 
+    /// As [`Events::page`], with where to go on, if there may be more. What no index serves is looked
+    /// for among a bounded number of events: then there may be fewer, or none, and still more.
+    pub async fn search(
+        &self,
+        filter: &EventFilter,
+        before: Option<Seq>,
+        limit: u64,
+    ) -> Result<(Vec<Event>, Option<Seq>), Error> {
+        let Some((first, last)) = self.ends().await? else { return Ok((Vec::new(), None)) };
+        let upper = before.unwrap_or_else(|| last.next());
+        let lower = match (&filter.subject, &filter.source) {
+            (None, None) => first,
+            _ => Seq(upper.0.saturating_sub(WINDOW)).max(first),
+        };
+        let events = self.between(filter, before, lower, limit).await?;
+        let rest = match events.last() {
+            Some(last) if events.len() as u64 == limit => Some(last.seq),
+            _ => (lower > first).then_some(lower),
+        };
+        Ok((events, rest))
+    }
+
     /// Newest first, before `before`, at most `limit`.
     pub async fn page(
         &self,
@@ -148,7 +173,20 @@ impl Events<'_> {
         before: Option<Seq>,
         limit: u64,
     ) -> Result<Vec<Event>, Error> {
+        self.between(filter, before, Seq(0), limit).await
+    }
+
+    async fn between(
+        &self,
+        filter: &EventFilter,
+        before: Option<Seq>,
+        lower: Seq,
+        limit: u64,
+    ) -> Result<Vec<Event>, Error> {
         let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
+        if lower > Seq(0) {
+            query = query.filter(Column::Seq.gte(encode::int(lower.0)));
+        }
         if let Some(before) = before {
             query = query.filter(Column::Seq.lt(encode::int(before.0)));
         }

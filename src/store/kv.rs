@@ -101,6 +101,20 @@ impl Kv<'_> {
         rows.into_iter().map(|(namespace, key)| Ok((parse(&namespace)?, key))).collect()
     }
 
+    /// When the next key expires.
+    pub async fn next_expiry(&self) -> Result<Option<Millis>, Error> {
+        let next = Entity::find()
+            .select_only()
+            .column(Column::ExpiresAt)
+            .filter(Column::ExpiresAt.is_not_null())
+            .order_by_asc(Column::ExpiresAt)
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(&self.0.connection)
+            .await?;
+        Ok(next.map(Millis))
+    }
+
     /// Every namespace that has keys, in order.
     pub async fn spaces(&self) -> Result<Vec<(Namespace, Usage)>, Error> {
         let rows = kv_spaces::Entity::find()

@@ -98,7 +98,8 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
         .connect_with(options)
         .await
         .map_err(|error| refused("cannot open", &error))?;
-    let connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+    let mut connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+    count_statements(&mut connection);
     prepare(&connection).await?;
     let gate = Gate::default();
     let journal = sqlite::SqliteJournal::new(path, lock, gate.clone());
@@ -140,7 +141,8 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
         .await
         .map_err(|error| refused(&error))?;
     refuse_half_a_store(&mut owner).await?;
-    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+    let mut connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+    count_statements(&mut connection);
     prepare(&connection).await?;
     // The journal takes the lock again when it claims, on the connection that it keeps.
     owner.close().await.map_err(|error| refused(&error))?;
@@ -163,6 +165,12 @@ async fn refuse_half_a_store(connection: &mut PgConnection) -> Result<(), Error>
         ));
     }
     Ok(())
+}
+
+/// So that work at rest shows.
+fn count_statements(connection: &mut DatabaseConnection) {
+    let count = metrics::counter!("tripline_store_statements_total");
+    connection.set_metric_callback(move |_| count.increment(1));
 }
 
 /// Brings the schema up to date and sees to the journal's row.

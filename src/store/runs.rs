@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use entity::runs::{Column, Entity, Model};
 use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, sea_query::Expr,
+    ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::Expr,
 };
 
 use super::{Error, Store, encode};
@@ -28,6 +29,25 @@ pub struct RunFilter {
     pub until: Option<Millis>,
 }
 
+impl RunFilter {
+    /// An index leads to those that match, and to hardly any other.
+    fn is_indexed(&self) -> bool {
+        let by_owner = self.subscription.is_some() || self.script.is_some();
+        let by_outcome = match self.failed {
+            None => true,
+            Some(failed) => failed && !by_owner,
+        };
+        self.event.is_some()
+            || by_outcome
+                && self.error_kind.is_none()
+                && self.from.is_none()
+                && self.until.is_none()
+    }
+}
+
+/// Runs that one look reads where no index leads to those that match.
+const WINDOW: u64 = 50_000;
+
 impl Runs<'_> {
     pub async fn find(&self, id: RunId) -> Result<Option<RunLog>, Error> {
         let model = Entity::find_by_id(encode::int(id.number())).one(&self.0.connection).await?;
@@ -50,6 +70,42 @@ impl Runs<'_> {
         Ok(runs)
     }
 
+    /// As [`Runs::page`], with where to go on, if there may be more. What no index serves is looked
+    /// for among a bounded number of runs: then there may be fewer, or none, and still more.
+    pub async fn search(
+        &self,
+        filter: &RunFilter,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<(Vec<RunLog>, Option<u64>), Error> {
+        let first = self.end(Order::Asc).await?;
+        let upper = match before {
+            Some(before) => before,
+            None => self.end(Order::Desc).await? + 1,
+        };
+        let lower =
+            if filter.is_indexed() { first } else { upper.saturating_sub(WINDOW).max(first) };
+        let runs = self.between(filter, before, lower, limit).await?;
+        let rest = match runs.last() {
+            Some(last) if runs.len() as u64 == limit => Some(last.id.number()),
+            _ => (lower > first).then_some(lower),
+        };
+        Ok((runs, rest))
+    }
+
+    /// Number of the oldest run that is kept, or of the newest; 0 when there is none.
+    async fn end(&self, order: Order) -> Result<u64, Error> {
+        let number = Entity::find()
+            .select_only()
+            .column(Column::Number)
+            .order_by(Column::Number, order)
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(&self.0.connection)
+            .await?;
+        Ok(number.map_or(0, encode::unsigned))
+    }
+
     /// Newest first, before the run of this number, at most `limit`.
     pub async fn page(
         &self,
@@ -57,7 +113,20 @@ impl Runs<'_> {
         before: Option<u64>,
         limit: u64,
     ) -> Result<Vec<RunLog>, Error> {
+        self.between(filter, before, 0, limit).await
+    }
+
+    async fn between(
+        &self,
+        filter: &RunFilter,
+        before: Option<u64>,
+        lower: u64,
+        limit: u64,
+    ) -> Result<Vec<RunLog>, Error> {
         let mut query = Entity::find().order_by_desc(Column::Number).limit(limit);
+        if lower > 0 {
+            query = query.filter(Column::Number.gte(encode::int(lower)));
+        }
         if let Some(before) = before {
             query = query.filter(Column::Number.lt(encode::int(before)));
         }

@@ -39,3 +39,4 @@ mod upgrade;
 mod verify;
 mod watching;
 mod wire;
+mod years;

@@ -15,6 +15,10 @@ use super::request::{PublishError, Request};
 /// they are bounded by what is in hand, and must get in when publishers do not.
 const PUBLISH_BYTES_MAX: usize = 64 << 20;
 
+/// A publish that would wait for longer than this and two commits is refused at once: whoever is
+/// accepted is accepted soon, and whoever is not can go elsewhere.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// What one commit takes at most: longer transactions make everybody's latency worse and do not
 /// make the rows cheaper (measured: 1,024 rows are as good as any).
 const BATCH_REQUESTS_MAX: usize = 4_096;
@@ -35,6 +39,8 @@ pub enum Intake {
 struct Inbox {
     requests: VecDeque<Request>,
     publish_bytes: usize,
+    /// When the publish came that has waited the longest.
+    oldest: Option<Instant>,
     intake: Intake,
     /// Since when no more is to be taken.
     stop: Option<Instant>,
@@ -49,6 +55,8 @@ pub(super) struct Queue {
     work: Condvar,
     /// Requests waiting; read without the lock for metrics and for sampling under pressure.
     pub(super) waiting: AtomicU64,
+    /// How long the last commit took, in microseconds.
+    pub(super) commit_us: AtomicU64,
 }
 
 impl Queue {
@@ -57,12 +65,14 @@ impl Queue {
             inbox: Mutex::new(Inbox {
                 requests: VecDeque::new(),
                 publish_bytes: 0,
+                oldest: None,
                 intake: Intake::Open,
                 stop: None,
                 idle: false,
             }),
             work: Condvar::new(),
             waiting: AtomicU64::new(0),
+            commit_us: AtomicU64::new(0),
         }
     }
 
@@ -95,6 +105,11 @@ impl Queue {
         }
         if inbox.publish_bytes + weight > PUBLISH_BYTES_MAX {
             return Err(PublishError::Busy);
+        }
+        let commit = Duration::from_micros(self.commit_us.load(Relaxed));
+        let now = Instant::now();
+        if now.duration_since(*inbox.oldest.get_or_insert(now)) > WAIT_MAX + 2 * commit {
+            return Err(PublishError::Overloaded);
         }
         inbox.publish_bytes += weight;
         self.push(inbox, request);
@@ -154,6 +169,10 @@ impl Queue {
             bytes += request.weight();
             batch.push(request);
         }
+        inbox.oldest = inbox.requests.iter().find_map(|request| match request {
+            Request::Publish(publish) => Some(publish.arrived),
+            _ => None,
+        });
         self.waiting.fetch_sub(batch.len() as u64, Relaxed);
         Some(batch)
     }

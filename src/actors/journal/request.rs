@@ -142,6 +142,9 @@ pub enum PublishError {
     /// More is waiting to be written than the journal holds in memory.
     #[error("the journal is busy")]
     Busy,
+    /// Those before it have waited for too long already.
+    #[error("more is published than can be written")]
+    Overloaded,
     #[error("{backlog} events wait to be handled, and limits.backlog is {limit}")]
     Backlog { backlog: u64, limit: u64 },
     #[error("the store refused the events: {0}")]

@@ -463,6 +463,7 @@ impl Writer {
         self.position.commits.fetch_add(1, Relaxed);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.position.commit_us.fetch_add(micros, Relaxed);
+        self.queue.commit_us.store(micros, Relaxed);
         let arrived = requests.iter().find_map(|request| match request {
             Request::Publish(publish) => Some(publish.arrived),
             _ => None,

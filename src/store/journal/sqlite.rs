@@ -33,8 +33,6 @@ const RESTART_PAGES: i32 = 2 * CHECKPOINT_PAGES;
 /// How long commits may wait for readers then, and how long it is left alone if that was not enough.
 const READERS_WAIT_MS: u32 = 250;
 const RESTART_AGAIN: Duration = Duration::from_secs(5);
-/// Bytes of the WAL's file that are worth emptying it when nothing else is to be done.
-const IDLE_BYTES: u64 = 1 << 20;
 
 /// For locks that others hold; as each connection has it from the start.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
@@ -181,7 +179,7 @@ impl JournalStore for SqliteJournal {
         let _turn = gate.hold();
         // By the file: others than the journal write to the log, too.
         let bytes = std::fs::metadata(crate::store::wal_path(&self.path)).map_or(0, |f| f.len());
-        if bytes >= IDLE_BYTES { self.checkpoint_after_readers("TRUNCATE") } else { Ok(()) }
+        if bytes > 0 { self.checkpoint_after_readers("TRUNCATE") } else { Ok(()) }
     }
 
     fn reopen(&mut self) -> Result<JournalState, CommitError> {

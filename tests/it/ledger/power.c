@@ -46,7 +46,8 @@ enum {
   SYNC_FROM, SYNC_TO, WRITE_FROM, WRITE_TO,
   CALLS, /* of both kinds */
   LAST,  /* number of the call instead of which the process is killed */
-  FAILED /* calls that failed so far */
+  FAILED, /* calls that failed so far */
+  DELAY /* milliseconds that each sync takes longer */
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -216,6 +217,7 @@ int ftruncate64(int fd, off64_t length) {
 /* Changes that others make while the disk is busy are carried over too: a disk may write early. */
 int fsync(int fd) {
   SYNC_MAY_FAIL(fd)
+  if (control) usleep(1000 * __atomic_load_n(&control[DELAY], __ATOMIC_SEQ_CST));
   int failed = REAL(fsync)(fd);
   if (!failed) carry_over(fd);
   return failed;
@@ -223,6 +225,7 @@ int fsync(int fd) {
 
 int fdatasync(int fd) {
   SYNC_MAY_FAIL(fd)
+  if (control) usleep(1000 * __atomic_load_n(&control[DELAY], __ATOMIC_SEQ_CST));
   int failed = REAL(fdatasync)(fd);
   if (!failed) carry_over(fd);
   return failed;

@@ -46,6 +46,7 @@ enum Word {
     Calls = 6,
     Last = 7,
     Failed = 8,
+    Delay = 9,
 }
 
 impl Power {
@@ -91,6 +92,11 @@ impl Power {
     pub(crate) fn mend(&self, fault: Fault) {
         let (_, _, to) = fault.words();
         self.set(to, 0);
+    }
+
+    /// From now on each sync takes so much longer.
+    pub(crate) fn delay_syncs(&self, milliseconds: u64) {
+        self.set(Word::Delay, milliseconds);
     }
 
     /// Calls that failed so far.

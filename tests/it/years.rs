@@ -1,0 +1,274 @@
+//! Years: what a server that nobody restarts must not do: fill the disk, grow its log, work at rest,
+//! or be held up by clients that are slow.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    ledger::power::{Disk, Power},
+    support::{Server, TestRuntime, eventually},
+};
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+fn store(rt: &TestRuntime) -> PathBuf {
+    rt.server.data().join("tripline.db")
+}
+
+/// Events of a hundred kilobytes each.
+fn batch(events: usize) -> Value {
+    let pad = "x".repeat(100_000);
+    let event = |n| json!({ "type": "big.one", "data": { "n": n, "pad": pad } });
+    (0..events).map(event).collect()
+}
+
+/// Less than what is left alone of a large store: a small one gets its disk back, too.
+#[tokio::test]
+async fn deleting_gives_the_disk_back_while_the_server_runs() {
+    let mut rt = TestRuntime::start().await;
+    for _ in 0..7 {
+        rt.post("/api/v1/events", &batch(10)).await;
+    }
+    rt.server.stop();
+    let before = length(&store(&rt));
+    assert!(before > 7_000_000, "{before} bytes");
+    rt.server.env("TRIPLINE_RETENTION__EVENTS_BYTES", "1048576");
+    rt.server.start().await;
+    eventually("a smaller file", async || {
+        let now = length(&store(&rt));
+        if now < before / 4 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let told = rt.get("/api/v1/storage").await;
+    let kept = told["kept_bytes"]["events"].as_u64().unwrap();
+    assert!((100_000..=1 << 20).contains(&kept), "{kept} bytes of events are kept");
+    assert_eq!(told["retention"]["events_bytes"], 1 << 20);
+    let left = rt.all("/api/v1/events?data=false&deliveries=false").await;
+    assert!((1..=10).contains(&left.len()), "the newest stay: {}", left.len());
+    assert_eq!(left[0]["seq"], 70);
+}
+
+/// Readers come and go, and there is always one: a log that waits for a moment without would grow.
+#[tokio::test]
+async fn the_log_stays_bounded_while_dashboards_read() {
+    const BOUND: u64 = 100 << 20;
+    let rt = TestRuntime::start().await;
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let api = rt.api.clone();
+            tokio::spawn(async move {
+                loop {
+                    api.get("/api/v1/events?limit=100").await;
+                }
+            })
+        })
+        .collect();
+    let feed = reqwest::Client::builder().no_proxy().build().unwrap();
+    let feed = feed
+        .get(format!("{}/api/v1/live", rt.server.url()))
+        .bearer_auth(rt.server.admin_token())
+        .send()
+        .await
+        .unwrap();
+    let log = rt.server.data().join("tripline.db-wal");
+    let (events, mut largest) = (batch(10), 0);
+    for _ in 0..25 {
+        let publishes = (0..8).map(|_| rt.api.post("/api/v1/events", &events));
+        futures::future::join_all(publishes).await;
+        largest = largest.max(length(&log));
+    }
+    assert!(largest < BOUND, "the log had {largest} bytes");
+    assert!(length(&store(&rt)) > BOUND, "too little was written to tell");
+    let metrics = rt.get("/metrics").await;
+    for name in ["tripline_wal_bytes ", "tripline_store_bytes "] {
+        assert!(metrics.as_str().unwrap().contains(name), "no {name}");
+    }
+    drop(feed);
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+    eventually("an empty log at rest", async || match length(&log) {
+        0 => Ok(()),
+        bytes => Err(bytes),
+    })
+    .await;
+}
+
+/// The value of a metric without labels.
+async fn metric(rt: &TestRuntime, name: &str) -> f64 {
+    let text = rt.get("/metrics").await;
+    let line = text.as_str().unwrap().lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.split(' ').next_back()?.parse().ok()).expect("the metric")
+}
+
+/// CPU time of the server's process so far.
+fn cpu(rt: &TestRuntime) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", rt.server.pid())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let field =
+        |index: usize| fields.split_whitespace().nth(index).unwrap().parse::<u64>().unwrap();
+    Duration::from_millis((field(11) + field(12)) * 10)
+}
+
+#[tokio::test]
+async fn an_idle_server_leaves_its_store_and_the_cpu_alone() {
+    const WINDOW: Duration = Duration::from_secs(12);
+    let rt = TestRuntime::start().await;
+    rt.subscription("once").on("job.*").add().await;
+    rt.publish("job.due", json!({})).await;
+    rt.delivery("once").await.succeeded();
+    let statements = async || metric(&rt, "tripline_store_statements_total").await;
+    // What asking costs: everything else has to come to rest first.
+    let asking = eventually("rest", async || {
+        let (first, second, third) = (statements().await, statements().await, statements().await);
+        if second - first == third - second { Ok(second - first) } else { Err(third - second) }
+    })
+    .await;
+    let (before, used) = (statements().await, cpu(&rt));
+    tokio::time::sleep(WINDOW).await;
+    let spent = cpu(&rt) - used;
+    let asked = statements().await - before - asking;
+    // Charts ask for the count of letters once a minute, which is kept; nothing else may ask.
+    assert!(asked <= 2.0, "the store was asked {asked} times in {WINDOW:?} without work");
+    assert!(spent < WINDOW / 20, "{spent:?} of CPU in {WINDOW:?} without work");
+}
+
+/// Sends a byte in two seconds until the server has enough of it; how long that took.
+async fn trickle(address: String, start: String) -> Duration {
+    let began = Instant::now();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(start.as_bytes()).await.unwrap();
+    let mut answer = [0; 4_096];
+    loop {
+        match tokio::time::timeout(Duration::from_secs(2), socket.read(&mut answer)).await {
+            Err(_) => {}
+            Ok(Ok(0) | Err(_)) => return began.elapsed(),
+            Ok(Ok(_)) => continue,
+        }
+        if socket.write_all(b"x").await.is_err() {
+            return began.elapsed();
+        }
+    }
+}
+
+#[tokio::test]
+async fn slow_clients_are_closed_and_keep_nobody_out() {
+    let rt = TestRuntime::start().await;
+    let address = rt.server.url().trim_start_matches("http://").to_owned();
+    let head = "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let token = rt.server.admin_token();
+    let body = format!("{head}Authorization: Bearer {token}\r\nContent-Length: 1000\r\n\r\n");
+    let slow: Vec<_> = (0..300)
+        .map(|n| if n % 2 == 0 { head.to_owned() } else { body.clone() })
+        .map(|start| tokio::spawn(trickle(address.clone(), start)))
+        .collect();
+    let began = Instant::now();
+    let mut worst = Duration::ZERO;
+    while began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        rt.get("/healthz").await;
+        rt.publish("a.b", json!({})).await;
+        worst = worst.max(asked.elapsed());
+    }
+    assert!(worst < Duration::from_secs(2), "a request took {worst:?} beside slow ones");
+    for client in slow {
+        let borne = client.await.unwrap();
+        assert!(borne < Duration::from_secs(30), "a slow client was borne for {borne:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_of_five_seconds_holds_nobody_else_up() {
+    let rt = TestRuntime::start().await;
+    let nap = "export default () => new Promise((wake) => setTimeout(wake, 5000))";
+    rt.subscription("sleeper").on("job.*").script(nap).add().await;
+    rt.subscription("quick").on("job.*").add().await;
+    for n in 0..20 {
+        rt.publish("job.due", json!({ "n": n })).await;
+    }
+    rt.delivery("quick").await.succeeded();
+    let activity = format!("/api/v1/subscriptions/{}", rt.id_of("sleeper"));
+    let sleeper = rt.get(&activity).await;
+    assert!(sleeper["activity"]["succeeded"].as_u64().unwrap() < 10, "{sleeper:#}");
+}
+
+/// A disk whose syncs take 200 ms longer: group commit carries all, and nobody waits for long.
+#[tokio::test]
+async fn a_slow_disk_slows_acceptance_and_nothing_more() {
+    let mut server = Server::new("", None);
+    let power = Power::attach(&mut server, Disk::Honest);
+    server.start().await;
+    let rt = TestRuntime::of(server);
+    power.delay_syncs(200);
+    let until = Instant::now() + Duration::from_secs(5);
+    let clients = (0..32).map(|_| {
+        let api = rt.api.clone();
+        tokio::spawn(async move {
+            let (mut took, event) = (Vec::new(), json!({ "type": "a.b", "data": {} }));
+            while Instant::now() < until {
+                let asked = Instant::now();
+                let answer = api.request(Method::POST, "/api/v1/events", Some(&event)).await;
+                assert_eq!(answer.status, 202, "{:#}", answer.body);
+                took.push(asked.elapsed());
+            }
+            took
+        })
+    });
+    let clients = futures::future::join_all(clients).await;
+    let mut took: Vec<Duration> = clients.into_iter().flat_map(Result::unwrap).collect();
+    took.sort_unstable();
+    let p99 = took[(took.len() - 1) * 99 / 100];
+    assert!((100..6_000).contains(&took.len()), "{} publishes on a slow disk", took.len());
+    assert!(p99 < Duration::from_secs(2), "accepted after {p99:?}");
+}
+
+/// More than the disk takes: the rest is refused, and told when to come again.
+#[tokio::test]
+async fn what_would_wait_too_long_is_refused_at_once() {
+    let mut server = Server::new("", None);
+    let power = Power::attach(&mut server, Disk::Honest);
+    server.start().await;
+    let rt = TestRuntime::of(server);
+    power.delay_syncs(200);
+    let until = Instant::now() + Duration::from_secs(6);
+    let events = serde_json::to_vec(&batch(9)).unwrap();
+    let clients = (0..48).map(|_| {
+        let (events, token) = (events.clone(), rt.server.admin_token());
+        let url = format!("{}/api/v1/events", rt.server.url());
+        tokio::spawn(async move {
+            let (client, mut refused) = (crate::support::http(), 0);
+            while Instant::now() < until {
+                let request = client.post(&url).bearer_auth(&token);
+                let request = request.header("content-type", "application/json");
+                let answer = request.body(events.clone()).send().await.unwrap();
+                if answer.status() == 202 {
+                    continue;
+                }
+                assert!([429, 503].contains(&answer.status().as_u16()), "{}", answer.status());
+                let again = answer.headers()["retry-after"].to_str().unwrap();
+                assert!(again.parse::<u64>().is_ok_and(|seconds| seconds > 0), "{again}");
+                refused += 1;
+            }
+            refused
+        })
+    });
+    let clients = futures::future::join_all(clients).await;
+    let refused: usize = clients.into_iter().map(Result::unwrap).sum();
+    assert!(refused > 0, "nothing was refused");
+    power.delay_syncs(0);
+    eventually("room again", async || {
+        let event = json!({ "type": "a", "data": 1 });
+        let answer = rt.request(Method::POST, "/api/v1/events", Some(&event)).await;
+        if answer.status == 202 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
