@@ -3,10 +3,10 @@
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 /** What is measured; a release build. */
-export const binary = process.env.TRIPLINE_BIN ?? "target/release/tripline";
+export const binary = resolve(process.env.TRIPLINE_BIN ?? "target/release/tripline");
 
 export const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
