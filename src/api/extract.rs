@@ -270,6 +270,10 @@ where
 
 /// Syntax is a 400; a member that is unknown, missing or of another type a 422 that names it.
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // serde would take an array for the members in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::new(Code::InvalidField, "expected an object, found an array"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| (error.path().to_string(), error.into_inner()));
@@ -365,6 +369,12 @@ mod tests {
         assert_eq!(field(query::<Fields>("m=1")), "m");
         assert_eq!(field(query::<Fields>("n=1%00")), "n");
         assert_eq!(query::<Fields>("n=1").ok(), Some(Fields { n: Some(1), inner: None }));
+    }
+
+    #[test]
+    fn an_array_is_not_the_members_in_their_order() {
+        let problem = json::<Fields>(b" [1, null]").err().expect("a refusal");
+        assert_eq!(problem.0.status, 422);
     }
 
     #[test]
