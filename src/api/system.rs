@@ -379,6 +379,9 @@ pub(super) struct StorageOut {
     /// Of the write-ahead log beside the SQLite file.
     #[schema(required = true)]
     pub wal_bytes: Option<u64>,
+    /// Room that is left on the disk of the SQLite file; null on PostgreSQL.
+    #[schema(required = true)]
+    pub free_bytes: Option<u64>,
     pub tables: Vec<TableOut>,
     /// What is kept of each kind, as `retention.*_bytes` counts it.
     pub kept_bytes: KeptOut,
@@ -433,6 +436,7 @@ async fn storage(_: Viewer, runtime: Data<Runtime>) -> Result<Json<StorageOut>, 
         synchronous: held.synchronous,
         bytes: held.bytes,
         wal_bytes: held.wal_bytes,
+        free_bytes: runtime.store().free_bytes(),
         tables: held.tables.into_iter().map(table).collect(),
         kept_bytes: KeptOut {
             events: kept.events,

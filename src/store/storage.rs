@@ -80,6 +80,14 @@ impl Store {
         Some(std::fs::metadata(wal_path(path)).map_or(0, |file| file.len()))
     }
 
+    /// Room that is left on the disk of the SQLite file; `None` on PostgreSQL, or where the system does
+    /// not say.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(self.path.as_deref()?).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// What the store takes on disk, without its log.
     pub async fn bytes(&self) -> Result<u64, Error> {
         match &self.path {

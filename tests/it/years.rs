@@ -95,6 +95,8 @@ async fn the_log_stays_bounded_while_dashboards_read() {
     for name in ["tripline_wal_bytes ", "tripline_store_bytes "] {
         assert!(metrics.as_str().unwrap().contains(name), "no {name}");
     }
+    let held = rt.get("/api/v1/storage").await;
+    assert!(held["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{held}");
     drop(feed);
     readers.iter().for_each(tokio::task::JoinHandle::abort);
     eventually("an empty log at rest", async || match length(&log) {

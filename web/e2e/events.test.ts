@@ -124,6 +124,17 @@ function scrollThrough(box: Element, frames: number): Promise<number> {
   });
 }
 
+test('a payload that is erased is gone, and says so', async ({ page, server }) => {
+  const uid = await server.emit('person.moved', { street: 'Canary Row 7' }, { subject: 'ada' });
+  await page.goto(`${server.url}/events/${uid}`);
+  await expect(page.getByText('Canary Row 7')).toBeVisible();
+  await page.getByRole('button', { name: 'Erase' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Erase' }).click();
+  await expect(page.getByText(/The payload was erased/)).toBeVisible();
+  await expect(page.getByText('Canary Row 7')).toBeHidden();
+  await expect(page.getByRole('button', { name: 'Erase' })).toBeHidden();
+});
+
 test('ten thousand events are read as they are scrolled to, and only those in sight are drawn', async ({ page, server }) => {
   for (let n = 0; n < 10; n += 1) {
     const batch = Array.from({ length: 1_000 }, (_, at) => ({ type: 'row.one', subject: `s${n * 1_000 + at}`, data: {} }));

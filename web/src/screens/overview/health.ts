@@ -9,6 +9,9 @@ export interface Sign {
   text: string;
 }
 
+/** Less free room on the disk than this is worth a look, in bytes. */
+const LITTLE_ROOM = 2 * 1024 ** 3;
+
 export function signs(stats: Stats, storage: StorageOut | undefined): Sign[] {
   return [journal(stats), disk(stats, storage), lanes(stats), subscriptions(stats), start(stats)];
 }
@@ -25,7 +28,9 @@ function disk({ journal }: Stats, storage: StorageOut | undefined): Sign {
   if (journal.state === 'disk_full') return { name, tone: 'bad', text: 'The disk is full: publishers get 507' };
   if (!storage) return { name, tone: 'good', text: 'Commits are on disk before they are acknowledged' };
   const log = storage.wal_bytes === null ? '' : `, and ${bytes(storage.wal_bytes)} of write-ahead log`;
-  return { name, tone: 'good', text: `${bytes(storage.bytes)} in ${storage.kind === 'sqlite' ? 'SQLite' : 'PostgreSQL'}${log}` };
+  const free = storage.free_bytes === null ? '' : `; ${bytes(storage.free_bytes)} free`;
+  const tone = storage.free_bytes !== null && storage.free_bytes < LITTLE_ROOM ? 'warn' : 'good';
+  return { name, tone, text: `${bytes(storage.bytes)} in ${storage.kind === 'sqlite' ? 'SQLite' : 'PostgreSQL'}${log}${free}` };
 }
 
 function lanes(stats: Stats): Sign {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import type { Stats } from '../../api/schema';
+import type { Stats, StorageOut } from '../../api/schema';
 import { deed } from './audit';
 import { curl } from './first-run';
 import { signs } from './health';
@@ -59,4 +59,12 @@ test('the audit trail reads as sentences', () => {
 test('the command holds the key once there is one', () => {
   expect(curl('trl_x')).toContain('-H "Authorization: Bearer trl_x"');
   expect(curl(null)).toContain('$TRIPLINE_TOKEN');
+});
+
+test('a disk with little room left is worth a look', () => {
+  const held = { kind: 'sqlite', bytes: 5_000_000, wal_bytes: 0, free_bytes: 80 * 1024 ** 3 } as StorageOut;
+  const sign = (free_bytes: number | null) => signs(well, { ...held, free_bytes }).find((one) => one.name === 'Disk');
+  expect(sign(held.free_bytes)).toMatchObject({ tone: 'good', text: expect.stringContaining('free') });
+  expect(sign(900_000_000)?.tone).toBe('warn');
+  expect(sign(null)).toMatchObject({ tone: 'good', text: expect.not.stringContaining('free') });
 });

@@ -10,6 +10,7 @@ const storage = (oldest_at: string | null, ...tables: TableOut[]): StorageOut =>
   synchronous: 'full',
   bytes: 0,
   wal_bytes: null,
+  free_bytes: null,
   tables,
   oldest_seq: null,
   newest_seq: null,
