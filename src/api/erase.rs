@@ -7,7 +7,9 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{auth::Admin, error::ApiError, events::stored, openapi::Problems, system::note};
+use super::{
+    auth::Admin, error::ApiError, events::stored, extract::Body, openapi::Problems, system::note,
+};
 use crate::{Runtime, domain::EventId, runtime::Erasure};
 
 pub(super) fn routes(app: &mut ServiceConfig) {
@@ -37,6 +39,7 @@ impl From<Erasure> for ErasedOut {
 #[serde(deny_unknown_fields)]
 pub(super) struct SubjectIn {
     /// The events' `subject`, exactly.
+    #[schema(min_length = 1)]
     pub subject: String,
 }
 
@@ -66,13 +69,13 @@ async fn one(
 async fn subject(
     admin: Admin,
     runtime: Data<Runtime>,
-    body: Json<SubjectIn>,
+    body: Body<SubjectIn>,
 ) -> Result<Json<ErasedOut>, ApiError> {
-    let subject = &body.subject;
+    let SubjectIn { subject } = body.into_inner();
     if subject.is_empty() || subject.contains('\0') {
         return Err(ApiError::field("subject", "the subject of events"));
     }
-    let erased = runtime.erase_subject(subject).await?;
+    let erased = runtime.erase_subject(&subject).await?;
     let digest: String =
         Sha256::digest(subject.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let detail = serde_json::json!({ "events": erased.events, "scheduled": erased.scheduled });
