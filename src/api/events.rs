@@ -50,7 +50,7 @@ pub(super) fn routes(app: &mut ServiceConfig) {
 #[expect(dead_code, reason = "the shape for the document; `intake` reads it borrowed")]
 #[serde(untagged)]
 pub(super) enum Publication {
-    One(EventIn),
+    One(Box<EventIn>),
     Many(Vec<EventIn>),
 }
 

@@ -373,14 +373,14 @@ mod tests {
 
     #[test]
     fn an_array_is_not_the_members_in_their_order() {
-        let problem = json::<Fields>(b" [1, null]").err().expect("a refusal");
+        let problem = json::<Fields>(b" [1, null]").expect_err("a refusal");
         assert_eq!(problem.0.status, 422);
     }
 
     #[test]
     fn syntax_is_no_field_and_what_follows_the_body_is_wrong() {
         for text in [&b"{"[..], b"", b"{} x", b"\xff"] {
-            let problem = json::<Fields>(text).err().expect("a refusal");
+            let problem = json::<Fields>(text).expect_err("a refusal");
             assert_eq!((problem.0.status, problem.0.field), (400, None));
         }
     }

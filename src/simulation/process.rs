@@ -76,10 +76,13 @@ impl Subscription {
     }
 }
 
+/// What a publisher is told.
+type Answer = Result<Vec<Accepted>, PublishError>;
+
 /// A publish that waits for its answer.
 pub(super) struct Asked {
     pub(super) numbers: Vec<u64>,
-    answer: oneshot::Receiver<Result<Vec<Accepted>, PublishError>>,
+    answer: oneshot::Receiver<Answer>,
 }
 
 pub(super) struct Process {
@@ -223,7 +226,7 @@ impl Process {
     }
 
     /// Publishes that were answered since: their numbers, and what was said.
-    pub(super) fn answers(&mut self) -> Vec<(Vec<u64>, Result<Vec<Accepted>, PublishError>)> {
+    pub(super) fn answers(&mut self) -> Vec<(Vec<u64>, Answer)> {
         let mut answered = Vec::new();
         self.asked.retain_mut(|asked| match asked.answer.try_recv() {
             Ok(answer) => {

@@ -208,7 +208,7 @@ async fn erase_letters(
 }
 
 fn no_text() -> SimpleExpr {
-    Expr::val(Option::<String>::None).into()
+    Expr::val(Option::<String>::None)
 }
 
 /// A tombstone where there was a text, and nothing where there was none.

@@ -56,7 +56,7 @@ async fn no_secret_turns_up_where_it_does_not_belong_on_postgresql() {
 
 async fn no_secret_turns_up(database: Database) {
     let url = database.create().await;
-    let with_password = url.as_deref().map(|url| password_in(url));
+    let with_password = url.as_deref().map(password_in);
     let mut server = Server::new(
         "[log]\nlevel = \"debug\"\n[script]\nrecord = \"all\"\n",
         with_password.as_deref(),

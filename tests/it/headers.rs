@@ -58,7 +58,7 @@ async fn routes(rt: &TestRuntime) -> Vec<(Method, String)> {
     let document = rt.get("/api/openapi.json").await;
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
-        let path = path.replace("{version}", "1").replace('{', "").replace('}', "");
+        let path = path.replace("{version}", "1").replace(['{', '}'], "");
         for method in item.as_object().expect("operations").keys() {
             routes.push((method.to_uppercase().parse().expect("a method"), path.clone()));
         }
