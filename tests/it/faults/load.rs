@@ -187,7 +187,8 @@ impl Publisher {
         }
         match (status, wait) {
             (202, _) => Ok(Some(body["ids"].as_array().unwrap().iter().map(text).collect())),
-            (503, Some(_)) => {
+            // Until the journal knows that its store fails, others only see that it is slow.
+            (429 | 503, Some(_)) => {
                 shared.refused.fetch_add(1, Relaxed);
                 Ok(None)
             }
