@@ -188,11 +188,14 @@ impl Server {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// The last lines the server wrote.
+    /// The last lines the server wrote, and why it panicked, if it did: a backtrace is longer.
     pub(crate) fn log(&self) -> String {
-        let text = self.whole_log();
+        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        let last = lines.len().saturating_sub(60);
+        let panics = (0..last).filter(|&at| lines[at].contains(" panicked at "));
+        let why = panics.flat_map(|at| lines[at..last.min(at + 3)].iter().copied());
+        why.chain(lines[last..].iter().copied()).collect::<Vec<_>>().join("\n")
     }
 
     fn log_path(&self) -> PathBuf {
