@@ -104,7 +104,8 @@ const DAMAGE: [(&str, &str); 15] = [
     ),
     (
         "deliveries: event",
-        "DELETE FROM outcome_blocks WHERE batch = (SELECT MIN(batch) FROM outcome_blocks)",
+        // The largest one: a small one may hold nothing but an attempt that was not the last.
+        "DELETE FROM outcome_blocks WHERE batch = (SELECT batch FROM outcome_blocks ORDER BY count DESC LIMIT 1)",
     ),
     ("failed once and is not tried again", "DELETE FROM deliveries"),
     ("waiting deliveries have their event: row of event", "UPDATE deliveries SET seq = 100000"),

@@ -190,7 +190,7 @@ impl Server {
 
     /// The last lines the server wrote, and why it panicked, if it did: a backtrace is longer.
     pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let text = self.whole_log();
         let lines: Vec<_> = text.lines().collect();
         let last = lines.len().saturating_sub(60);
         let panics = (0..last).filter(|&at| lines[at].contains(" panicked at "));
