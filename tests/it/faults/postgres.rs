@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use reqwest::Method;
 
 use super::load::Load;
-use crate::support::{Cluster, PATIENCE, Proxy, Server, TestRuntime, http};
+use crate::support::{Cluster, PATIENCE, Proxy, Server, TestRuntime, http, until};
 
 /// So much of the rate has to come back, and so soon: at full length, which has its machine alone.
 const SHARE: f64 = 0.9;
@@ -111,7 +111,25 @@ async fn connections_that_fall_silent_are_given_up() {
     load.go_on_within(GIVEN_UP_WITHIN).await;
     assert!(load.refused() > 0, "void: nobody noticed");
     println!("cut off, {}", figures(&load));
+    reads_answer(&rt, GIVEN_UP_WITHIN).await;
     load.finish(&rt, "all").await;
+}
+
+/// Each connection that readers share is found out by the one who asks on it, with a 503.
+async fn reads_answer(rt: &TestRuntime, within: Duration) {
+    // More than there are connections; they take turns.
+    const IN_A_ROW: usize = 24;
+    until(within, async || {
+        for _ in 0..IN_A_ROW {
+            let answer = rt.request(Method::GET, "/api/v1/events?limit=1", None).await;
+            if answer.status != 200 {
+                return Err(answer);
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|last| panic!("reads still fail after {within:?}: {last:?}"));
 }
 
 /// How long the load takes until it is what it was before, `full` events per second.
