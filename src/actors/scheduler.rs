@@ -20,7 +20,7 @@ use tracing::{error, warn};
 
 use super::{
     core::Core,
-    journal::{Request, Told},
+    journal::{Request, Settlement, Told},
     subscription::Due,
 };
 use crate::{
@@ -203,7 +203,7 @@ impl SchedulerActor {
                 // It was deleted: nobody else will ever end this delivery.
                 None => {
                     let row = self.rows.remove(&id).expect("the row was just seen");
-                    self.bury(row, "its subscription was deleted");
+                    self.orphaned(row);
                 }
                 // It is read again when the subscription runs again.
                 Some(slot) if !slot.runs() => {
@@ -240,7 +240,7 @@ impl SchedulerActor {
             let Some(row) = self.take_suspect() else { return };
             self.suspected.remove(&row.id);
             match self.core.slot(row.subscription) {
-                None => self.bury(row, "its subscription was deleted"),
+                None => self.orphaned(row),
                 Some(slot) if !slot.runs() => self.more_rows = true,
                 Some(_) => self.mark(row, ctx),
             }
@@ -267,6 +267,7 @@ impl SchedulerActor {
                 message: "the process died twice while this delivery ran alone".into(),
                 stack: None,
             };
+            self.waits_no_more(&row);
             let row = DeliveryRow { status: RowStatus::Dying, error: Some(error), ..row };
             self.core.journal.submit(Request::Row(Box::new(row)));
             return;
@@ -290,8 +291,25 @@ impl SchedulerActor {
         });
     }
 
+    /// Its row ends without being handed to the subscription, which counts what waits.
+    fn waits_no_more(&self, row: &DeliveryRow) {
+        if let Some(slot) = self.core.slot(row.subscription) {
+            slot.rows_waiting.set(slot.rows_waiting.get().saturating_sub(1));
+        }
+    }
+
+    /// Its subscription was deleted: what failed before is a letter, what never ran went with it.
+    fn orphaned(&self, row: DeliveryRow) {
+        if row.attempts > 0 || row.letter.is_some() {
+            self.bury(row, "its subscription was deleted");
+        } else {
+            self.core.journal.submit(Request::Settle(Box::new(Settlement::discarded(&row))));
+        }
+    }
+
     /// A delivery that cannot run any more becomes a letter.
     fn bury(&self, row: DeliveryRow, why: &str) {
+        self.waits_no_more(&row);
         let message = match &row.error {
             Some(error) => format!("{why}; last error: {}", error.message),
             None => why.to_owned(),

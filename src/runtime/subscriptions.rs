@@ -6,12 +6,12 @@ use super::{CoreHandle, Runtime, Stopped};
 use crate::{
     actors::{
         core::{Core, Slot},
-        journal::{ChangeKind, KeyWrites, Request, RowChange, Settlement, WriteError},
+        journal::{ChangeKind, Request, Settlement, WriteError},
         supervisor::Pardon,
     },
     domain::{
         Definition, Kind, Millis, Ordering, Seq, Subscription, SubscriptionId, SubscriptionState,
-        alert, block::Outcome, recent::RecentRuns,
+        alert, recent::RecentRuns,
     },
     filter::{self, Filter, KeyPath, View},
     store, telemetry,
@@ -319,6 +319,12 @@ impl Subscriptions {
             self.discard(&subscription).await?;
         }
         self.settled_in().await.map_err(ChangeError::from)?;
+        if discard {
+            // Rows that were on their way to the store when the first look was taken.
+            self.0.journal().barrier().await;
+            self.discard(&subscription).await?;
+            self.0.journal().barrier().await;
+        }
         Ok(unfinished)
     }
 
@@ -346,23 +352,8 @@ impl Subscriptions {
                     let out = core.rows_out.borrow().clone();
                     // What its actor has in hand it ends itself.
                     for row in rows.into_iter().filter(|row| !out.contains_key(&row.id)) {
-                        core.journal.submit(Request::Settle(Box::new(Settlement {
-                            seq: row.seq,
-                            event: row.event,
-                            subscription: id,
-                            outcome: Outcome::Discarded,
-                            script_version: row.script_version,
-                            attempt: 0,
-                            replay: row.replay,
-                            duration: std::time::Duration::ZERO,
-                            counted: false,
-                            late: true,
-                            run: None,
-                            emits: Vec::new(),
-                            kv: KeyWrites::default(),
-                            row: RowChange::Done(row.id),
-                            letter: None,
-                        })));
+                        let discarded = Settlement::discarded(&row);
+                        core.journal.submit(Request::Settle(Box::new(discarded)));
                     }
                     if let Some(slot) = core.slot(id)
                         && let Some(handle) = slot.handle.borrow().as_ref()

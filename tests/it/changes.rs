@@ -1,5 +1,6 @@
 //! What changes while deliveries are in hand: definitions, pauses, crashes.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{TestRuntime, eventually};
@@ -40,6 +41,33 @@ async fn what_met_the_old_filter_runs_although_there_was_a_pause_since() {
     }
     let late = rt.publish("order.made", json!({ "n": 4 })).await;
     assert_eq!(rt.get(&format!("/api/v1/events/{late}")).await["deliveries"], json!([]));
+}
+
+/// Some are retries in the store, some are on their way there.
+#[tokio::test]
+async fn what_is_discarded_with_its_subscription_leaves_no_letter() {
+    let mut rt = TestRuntime::start().await;
+    let fails = "export default () => { throw new Error('no'); }";
+    rt.subscription("gone").on("job.*").script(fails).attempts(9, 60_000).add().await;
+    rt.subscription("stays").on("job.*").add().await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("gone"));
+    let mut uids = Vec::new();
+    for n in 0..20 {
+        uids.push(rt.publish("job.due", json!({ "n": n })).await);
+    }
+    activity(&rt, &path, "a retry that waits", |now| now["waiting"].as_u64() > Some(0)).await;
+    rt.request(Method::DELETE, &format!("{path}?discard=true"), None).await.ok("the deletion");
+    // What was answered is on disk.
+    rt.crash().await;
+
+    assert_eq!(rt.all("/api/v1/dead-letters").await, Vec::<Value>::new());
+    for uid in &uids {
+        rt.delivery_of(uid, "stays").await.succeeded();
+        let event = rt.get(&format!("/api/v1/events/{uid}")).await;
+        let states = event["deliveries"].as_array().unwrap().iter().map(|one| &one["status"]);
+        let states: Vec<&Value> = states.collect();
+        assert!(states.contains(&&json!("discarded")), "{event:#}");
+    }
 }
 
 /// A slow delivery keeps the cursor back, so all that settled above it is read again after a crash

@@ -51,6 +51,8 @@ async fn find_the_culprit(database: Database) {
     rt.publish("test.other", json!({})).await;
     assert_eq!(rt.delivery("neighbour").await.status, "succeeded");
     assert_eq!(rt.delivery_of(&event, "neighbour").await.runs.len(), 1, "it ran once for all that");
+    let waiting = rt.get("/api/v1/stats").await["deliveries"]["waiting"].clone();
+    assert_eq!(waiting, 0, "a letter waits for nothing");
 }
 
 async fn running(rt: &TestRuntime) {

@@ -185,6 +185,27 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
+    /// A person ended a delivery that waits in a row.
+    pub(crate) fn discarded(row: &DeliveryRow) -> Self {
+        Self {
+            seq: row.seq,
+            event: row.event,
+            subscription: row.subscription,
+            outcome: Outcome::Discarded,
+            script_version: row.script_version,
+            attempt: 0,
+            replay: row.replay,
+            duration: Duration::ZERO,
+            counted: false,
+            late: true,
+            run: None,
+            emits: Vec::new(),
+            kv: KeyWrites::default(),
+            row: RowChange::Done(row.id),
+            letter: None,
+        }
+    }
+
     /// What is written instead of a settlement that the store refuses: the delivery dies with the
     /// reason. `None` when this is such a substitute already.
     pub(super) fn unstorable(&self, reason: &str) -> Option<Self> {

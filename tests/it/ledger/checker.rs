@@ -60,7 +60,11 @@ pub(super) async fn check(api: &Api, workload: &Workload, ledger: &Ledger) -> Ve
 /// killed the process, and dead. An operator knows better, and replays those; how many it were.
 pub(super) async fn replay_host_crashes(api: &Api) -> usize {
     let rests = until(DRAIN, async || idle(&api.get("/api/v1/stats").await)).await;
-    rests.unwrap_or_else(|stats| panic!("stuck before the check: {stats}"));
+    if let Err(stats) = rests {
+        let events = api.all("/api/v1/events?data=false").await;
+        let open: Vec<_> = events.iter().filter(|event| !is_over(event)).take(5).collect();
+        panic!("stuck before the check: {open:#?}\nof {stats}");
+    }
     let crashed = api.all("/api/v1/dead-letters?error_kind=host_crash").await.len();
     if crashed > 0 {
         let all = json!({ "error_kind": "host_crash" });
