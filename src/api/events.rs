@@ -1,6 +1,9 @@
 //! Events: published, searched, and shown with what became of them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, get, post,
@@ -12,7 +15,7 @@ use serde_json::value::RawValue;
 use super::{
     auth::{Publisher, Viewer},
     error::{ApiError, Code},
-    extract::{self, Page, Query},
+    extract::{self, Query},
     filters::{self, WhyNotOut},
     intake,
     openapi::Problems,
@@ -34,10 +37,8 @@ const LIST: &str = "events";
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Events read at once while a filter is searched for.
 const SCAN: u64 = 100;
-/// Events that one search looks at; its `next` goes on from there.
-const SCANNED_MAX: u64 = 20_000;
-/// The same for a search that asks after each event's deliveries.
-const SCANNED_UNMATCHED_MAX: u64 = 5_000;
+/// How long one search looks for what no index leads to; its `next` goes on from there.
+const SEARCH: Duration = Duration::from_millis(50);
 /// Events above and below one in the tree of causes.
 const CAUSES_MAX: usize = 1_000;
 
@@ -246,6 +247,17 @@ pub(super) struct AttemptOut {
     pub duration_ms: f64,
 }
 
+/// Events, the newest first; `next` goes into `cursor`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventPage {
+    pub items: Vec<EventItem>,
+    /// Cursor of the next page; null on the last one.
+    pub next: Option<String>,
+    /// When the oldest event was accepted that this page looked at, whether it is listed or not; null
+    /// when none was.
+    pub looked_back_to: Option<Millis>,
+}
+
 /// An event of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct EventItem {
@@ -356,16 +368,16 @@ pub(super) struct Search {
 /// Searches events, the newest first.
 ///
 /// With `filter` or `unmatched` a page may hold fewer than `limit` and still have a `next`: each search
-/// looks at a bounded number of events.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "list_events", params(Search), responses((status = 200, body = Page<EventItem>), Problems))]
+/// looks for some 50 ms, and says how far back it came.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "list_events", params(Search), responses((status = 200, body = EventPage), Problems))]
 #[get("/events")]
 async fn list(
     _: Viewer,
     runtime: Data<Runtime>,
     search: Query<Search>,
-) -> Result<Json<Page<EventItem>>, ApiError> {
+) -> Result<Json<EventPage>, ApiError> {
     let search = search.into_inner();
-    let (events, next) = find(&runtime, &search).await?;
+    let Found { events, next, looked_back_to } = find(&runtime, &search).await?;
     let mut deliveries = match search.deliveries {
         Some(false) => Vec::new(),
         _ => deliveries(&runtime, &events).await?,
@@ -376,16 +388,26 @@ async fn list(
         deliveries: deliveries.next(),
     };
     let items = events.iter().map(item).collect();
-    Ok(Json(Page { items, next: next.map(|seq| extract::seal(LIST, &seq.to_string())) }))
+    let next = next.map(|seq| extract::seal(LIST, &seq.to_string()));
+    Ok(Json(EventPage { items, next, looked_back_to }))
 }
 
-async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<Seq>), ApiError> {
+/// What one search found, the newest first.
+#[derive(Default)]
+struct Found {
+    events: Vec<Event>,
+    next: Option<Seq>,
+    looked_back_to: Option<Millis>,
+}
+
+async fn find(runtime: &Runtime, search: &Search) -> Result<Found, ApiError> {
     let store = runtime.store();
     if let Some(id) = &search.id {
         let source = search.source.as_deref();
         let source = source
             .ok_or_else(|| ApiError::field("source", "a source: ids are unique within it"))?;
-        return Ok((store.events().find_by_id(source, id).await?.into_iter().collect(), None));
+        let events = store.events().find_by_id(source, id).await?.into_iter().collect();
+        return Ok(Found { events, ..Found::default() });
     }
     let limit = extract::limit(search.limit)?;
     let pattern = |text: &String| {
@@ -401,9 +423,9 @@ async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<
     };
     let filter = search.filter.as_deref().map(filters::parse).transpose()?;
     let unmatched = search.unmatched == Some(true);
-    let scanned_max = if unmatched { SCANNED_UNMATCHED_MAX } else { SCANNED_MAX };
+    let is_search = unmatched || filter.is_some();
     let mut before = extract::cursor(LIST, search.cursor.as_deref())?.map(Seq);
-    let (mut found, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+    let (began, mut found, mut bytes) = (Instant::now(), Found::default(), 0);
     loop {
         let (events, rest) = store.events().search(&wanted, before, SCAN).await?;
         let is_short = (events.len() as u64) < SCAN;
@@ -416,22 +438,23 @@ async fn find(runtime: &Runtime, search: &Search) -> Result<(Vec<Event>, Option<
         for (event, is_taken) in events.into_iter().zip(taken) {
             let fits =
                 filter.as_ref().is_none_or(|filter: &Filter| filter.matches(&View::new(&event)));
-            if !fits || is_taken {
-                before = Some(event.seq);
-                continue;
-            }
-            if found.len() as u64 == limit || (bytes > PAGE_BYTES_MAX && !found.is_empty()) {
-                return Ok((found, before));
+            let takes = fits && !is_taken;
+            let is_full = found.events.len() as u64 == limit
+                || (bytes > PAGE_BYTES_MAX && !found.events.is_empty());
+            if takes && is_full {
+                return Ok(Found { next: before, ..found });
             }
             before = Some(event.seq);
-            bytes += event.data.len();
-            found.push(event);
+            found.looked_back_to = Some(event.accepted_at);
+            if takes {
+                bytes += event.data.len();
+                found.events.push(event);
+            }
         }
-        scanned += SCAN;
-        let Some(rest) = rest else { return Ok((found, None)) };
+        let Some(rest) = rest else { return Ok(found) };
         before = Some(rest);
-        if is_short || scanned >= scanned_max {
-            return Ok((found, before));
+        if is_short || (is_search && began.elapsed() > SEARCH) {
+            return Ok(Found { next: before, ..found });
         }
     }
 }

@@ -38,6 +38,9 @@ const ATTRIBUTE_BYTES_MAX: usize = 2_048;
 /// Most extension attributes of one event.
 const EXTENSIONS_MAX: usize = 64;
 
+/// Payloads from this size on may share the body that they are most of, in bytes.
+const SHARED_BYTES_MIN: usize = 64 << 10;
+
 /// Parses a publish. `body` has at most `limits.batch_bytes`.
 pub(super) fn parse(
     headers: &HeaderMap,
@@ -133,7 +136,7 @@ fn wrong_json(error: &serde_json::Error) -> ApiError {
     problem
 }
 
-/// One event in structured or plain form; `text` lies within `body`, which the payload shares.
+/// One event in structured or plain form; `text` lies within `body`.
 fn item(
     body: &Bytes,
     text: &[u8],
@@ -172,7 +175,7 @@ fn item(
         (Some(_), Some(_)) => {
             return Err(ApiError::field("data_base64", "only one of data and data_base64"));
         }
-        (Some(raw), None) => (body.slice_ref(raw.get().as_bytes()), DataEncoding::Json),
+        (Some(raw), None) => (part_of(body, raw.get()), DataEncoding::Json),
         (None, Some(base64)) => (base64_payload(&base64)?, DataEncoding::Base64),
         (None, None) => (Bytes::from_static(b"null"), DataEncoding::Absent),
     };
@@ -292,7 +295,7 @@ fn binary_payload(essence: &str, body: &Bytes) -> Result<(Bytes, DataEncoding), 
     }
     if essence == "application/json" || essence.ends_with("+json") {
         let raw: &RawValue = serde_json::from_slice(body).map_err(|error| wrong_json(&error))?;
-        return Ok((body.slice_ref(raw.get().as_bytes()), DataEncoding::Json));
+        return Ok((part_of(body, raw.get()), DataEncoding::Json));
     }
     if (essence.starts_with("text/") || essence.ends_with("+xml") || essence == "application/xml")
         && let Ok(text) = std::str::from_utf8(body)
@@ -301,6 +304,13 @@ fn binary_payload(essence: &str, body: &Bytes) -> Result<(Bytes, DataEncoding), 
         return Ok((json.into(), DataEncoding::Json));
     }
     Ok((quoted(&encode_base64(body)), DataEncoding::Base64))
+}
+
+/// A part of the body as a payload of its own: one that pointed into it would keep all of it, and the
+/// buffer of 8 KiB or more that it was read into, for as long as the event is in memory.
+fn part_of(body: &Bytes, part: &str) -> Bytes {
+    let is_most = part.len() >= SHARED_BYTES_MIN && part.len() > body.len() / 2;
+    if is_most { body.slice_ref(part.as_bytes()) } else { Bytes::copy_from_slice(part.as_bytes()) }
 }
 
 fn base64_payload(text: &str) -> Result<Bytes, ApiError> {
@@ -547,6 +557,17 @@ mod tests {
     fn refused(headers: &[(&str, &str)], body: &str, code: &str, field: Option<&str>) {
         let error = parse_with(headers, body).expect_err("a refusal");
         assert_eq!((error.0.code.as_str(), error.0.field.as_deref()), (code, field), "{error}");
+    }
+
+    #[test]
+    fn a_small_payload_does_not_keep_the_body_that_it_came_with() {
+        let large = "x".repeat(SHARED_BYTES_MIN);
+        let body = format!(r#"[{{"type":"a","data":1}},{{"type":"b","data":"{large}"}}]"#);
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let within = |data: &Bytes| body.as_ptr_range().contains(&data.as_ptr());
+        let events = parse(&HeaderMap::new(), &body, &Limits::default()).expect("two events");
+        let shares: Vec<bool> = events.iter().map(|one| within(&one.event.data)).collect();
+        assert_eq!(shares, [false, true]);
     }
 
     const STRUCTURED: [(&str, &str); 1] =

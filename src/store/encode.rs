@@ -138,20 +138,69 @@ fn like(column: &str, text: &str) -> SimpleExpr {
     Expr::expr(Func::lower(Expr::col(Alias::new(column)))).like(LikeExpr::new(pattern).escape('\\'))
 }
 
-/// CRC-32 over what makes an event: uid, source, type and payload, each with its length before it.
+/// Set in checksums over all that is kept of an event; those of the first stores lack it.
+const WHOLE: i64 = 1 << 32;
+
+/// CRC-32 over all that is kept of an event, and [`WHOLE`].
 pub(super) fn checksum(event: &Event) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
-    let parts: [&[u8]; 4] = [
-        event.uid.0.as_bytes(),
-        event.envelope.source.as_bytes(),
-        event.envelope.event_type.as_bytes(),
-        &event.data,
+    content(&mut hasher, event);
+    let (envelope, lineage) = (&event.envelope, &event.lineage);
+    let texts = [
+        &envelope.id,
+        &envelope.subject,
+        &envelope.time,
+        &envelope.datacontenttype,
+        &envelope.dataschema,
+        &envelope.extensions,
     ];
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
+    for text in texts {
+        part(&mut hasher, text.as_deref().map(str::as_bytes));
     }
-    i64::from(hasher.finalize())
+    let cause = lineage.cause.as_ref();
+    part(&mut hasher, cause.map(|cause| &cause.event.0.as_bytes()[..]));
+    part(&mut hasher, cause.map(|cause| &cause.subscription.0.as_bytes()[..]));
+    let erased_at = match envelope.encoding {
+        DataEncoding::Erased(at) => at.0,
+        DataEncoding::Json | DataEncoding::Base64 | DataEncoding::Absent => 0,
+    };
+    let numbers = [
+        event.accepted_at.0,
+        encoding(envelope.encoding),
+        erased_at,
+        i64::from(lineage.hop),
+        int(lineage.spread),
+    ];
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    WHOLE | i64::from(hasher.finalize())
+}
+
+/// Whether the event is as it was when its checksum was stored. The first stores summed no more than
+/// uid, source, type and payload.
+pub(super) fn is_intact(event: &Event, stored: i64) -> bool {
+    if stored & WHOLE != 0 {
+        return stored == checksum(event);
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    content(&mut hasher, event);
+    stored == i64::from(hasher.finalize())
+}
+
+fn content(hasher: &mut crc32fast::Hasher, event: &Event) {
+    let envelope = &event.envelope;
+    part(hasher, Some(event.uid.0.as_bytes()));
+    part(hasher, Some(envelope.source.as_bytes()));
+    part(hasher, Some(envelope.event_type.as_bytes()));
+    part(hasher, Some(&event.data));
+}
+
+/// Its length comes first, so that nothing can move from one part to the next.
+fn part(hasher: &mut crc32fast::Hasher, bytes: Option<&[u8]>) {
+    let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
+    hasher.update(&length.to_le_bytes());
+    hasher.update(bytes.unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::{Error, LetterStatus, Store, encode, events::IDS};
-use crate::domain::{Event, EventId, Millis, Seq, alert};
+use crate::domain::{DataEncoding, Event, EventId, Millis, Seq, alert};
 
 /// What stands where an error's message was.
 const GONE: &str = "erased";
@@ -142,6 +142,8 @@ async fn erase_event(
     let seq = model.seq;
     let mut event = Event::from(model);
     event.data = bytes::Bytes::from_static(b"null");
+    (event.envelope.subject, event.envelope.extensions) = (None, None);
+    event.envelope.encoding = DataEncoding::Erased(now);
     events::Entity::update_many()
         .col_expr(Column::Data, Expr::val(b"null".to_vec()))
         .col_expr(Column::Subject, no_text())

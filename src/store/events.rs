@@ -279,24 +279,6 @@ impl Events<'_> {
     pub async fn types(&self) -> Result<Vec<String>, Error> {
         self.0.types_like(None, "events", "type").await
     }
-
-    /// Events whose stored checksum is not that of their content, from `after` on, among at most
-    /// `limit` events; and the seq up to which it looked, `None` at the end.
-    pub async fn verify(&self, after: Seq, limit: usize) -> Result<(Vec<Seq>, Option<Seq>), Error> {
-        let models = Entity::find()
-            .filter(Column::Seq.gt(encode::int(after.0)))
-            .order_by_asc(Column::Seq)
-            .limit(limit as u64)
-            .all(&self.0.connection)
-            .await?;
-        let looked = models.last().map(|model| Seq(encode::unsigned(model.seq)));
-        let damaged = models.into_iter().filter_map(|model| {
-            let stored = model.checksum;
-            let event = Event::from(model);
-            (encode::checksum(&event) != stored).then_some(event.seq)
-        });
-        Ok((damaged.collect(), looked))
-    }
 }
 
 impl From<Model> for Event {

@@ -220,7 +220,7 @@ fn checked(model: events::Model) -> (Seq, Result<Event, String>) {
     let (stored, known) = (model.checksum, (0..=3).contains(&model.encoding));
     let event = Event::from(model);
     let seq = event.seq;
-    let wrong = if encode::checksum(&event) != stored {
+    let wrong = if !encode::is_intact(&event, stored) {
         Some("its checksum is another: it was changed")
     } else if event.uid.seq() != seq {
         Some("its uid is of another event")

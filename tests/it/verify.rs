@@ -91,10 +91,18 @@ fn wrong(checks: &[Value]) -> Vec<String> {
 }
 
 /// What must be said of the store, and what was done to it.
-const DAMAGE: [(&str, &str); 15] = [
+const DAMAGE: [(&str, &str); 17] = [
     (
         "events: event 7: its checksum is another",
         "UPDATE events SET source = '/else' WHERE seq = 7",
+    ),
+    (
+        "events: event 8: its checksum is another",
+        "UPDATE events SET subject = 'nobody' WHERE seq = 8",
+    ),
+    (
+        "events: event 9: its checksum is another",
+        "UPDATE events SET accepted_at = accepted_at + 1 WHERE seq = 9",
     ),
     ("events: events 11 to 12 are missing", "DELETE FROM events WHERE seq IN (11, 12)"),
     ("events: event 300 is missing", "DELETE FROM events WHERE seq = 300"),
