@@ -43,11 +43,18 @@ const LOGIN_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are remembered for throttling.
 const ADDRESSES_MAX: usize = 10_000;
 
+/// Sessions that are kept in memory while the store cannot be written.
+const UNKEPT_MAX: usize = 1_000;
+
 /// Everything that opens a door. One per server.
 pub struct Doors {
     store: Store,
     https: bool,
     tokens: RwLock<HashMap<String, Token>>,
+    /// Held while the tokens are read and put in place: who reads later must not be overtaken.
+    reading: tokio::sync::Mutex<()>,
+    /// Sessions that the store could not take, such as on a full disk, by their hash.
+    unkept: Mutex<HashMap<[u8; 32], (Millis, TokenId)>>,
     /// Hash of a single-use login code, with its end and the token it stands for.
     codes: Mutex<HashMap<[u8; 32], (Instant, TokenId)>>,
     failures: Mutex<HashMap<String, (u32, Instant)>>,
@@ -82,6 +89,8 @@ impl Doors {
             store,
             https,
             tokens: RwLock::default(),
+            reading: tokio::sync::Mutex::default(),
+            unkept: Mutex::default(),
             codes: Mutex::default(),
             failures: Mutex::default(),
             uses: Mutex::default(),
@@ -114,6 +123,7 @@ impl Doors {
     }
 
     async fn reload(&self) -> Result<(), store::Error> {
+        let _reading = self.reading.lock().await;
         let all = self.store.tokens().all().await?;
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) =
             all.into_iter().map(|token| (token.prefix.clone(), token)).collect();
@@ -226,11 +236,38 @@ impl Doors {
         };
         let secret = random_text();
         let now = Millis::now();
-        self.store
-            .sessions()
-            .open(&sha256(&secret), caller.token, now, now.plus(SESSION_LIFE))
-            .await?;
+        let (hash, ends) = (sha256(&secret), now.plus(SESSION_LIFE));
+        match self.store.sessions().open(&hash, caller.token, now, ends).await {
+            Ok(()) => {}
+            // Whoever comes to see why nothing can be written must get in.
+            Err(error) if error.is_outage() && self.keep_for_now(hash, ends, caller.token) => {
+                tracing::warn!(%error, "a session is kept in memory, until the next start");
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok((caller, secret))
+    }
+
+    /// False: so many are kept that there is no room for another one.
+    fn keep_for_now(&self, hash: [u8; 32], ends: Millis, token: TokenId) -> bool {
+        let mut unkept = lock(&self.unkept);
+        let now = Millis::now();
+        unkept.retain(|_, (ends, _)| *ends > now);
+        let has_room = unkept.len() < UNKEPT_MAX;
+        if has_room {
+            unkept.insert(hash, (ends, token));
+        }
+        has_room
+    }
+
+    /// The token that opened the session, if it has not ended.
+    async fn session_token(&self, secret: &str) -> Result<Option<TokenId>, store::Error> {
+        let (hash, now) = (sha256(secret), Millis::now());
+        let unkept = lock(&self.unkept).get(&hash).copied();
+        match unkept {
+            Some((ends, token)) => Ok(Some(token).filter(|_| ends > now)),
+            None => self.store.sessions().find(&hash, now).await,
+        }
     }
 
     fn spend_code(&self, code: &str) -> Option<Caller> {
@@ -270,7 +307,11 @@ impl Doors {
     }
 
     pub async fn log_out(&self, secret: &str) -> Result<(), store::Error> {
-        self.store.sessions().close(&sha256(secret)).await
+        let hash = sha256(secret);
+        if lock(&self.unkept).remove(&hash).is_some() {
+            return Ok(());
+        }
+        self.store.sessions().close(&hash).await
     }
 
     /// The cookie that holds a session's secret; empty to end it.
@@ -327,7 +368,7 @@ impl Doors {
         let Some(cookie) = request.cookie(self.cookie_name()) else {
             return Err(unauthorized("expected a bearer token or a session"));
         };
-        let session = self.store.sessions().find(&sha256(cookie.value()), Millis::now()).await?;
+        let session = self.session_token(cookie.value()).await?;
         let caller = session.and_then(|id| self.by_id(id));
         let caller = caller.ok_or_else(|| unauthorized("the session has ended"))?;
         same_origin(request)?;

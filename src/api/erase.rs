@@ -24,7 +24,7 @@ pub(super) struct ErasedOut {
     /// Delayed emits that were cancelled.
     pub scheduled: u64,
     /// The store's files hold nothing of it any more; false while somebody reads the write-ahead
-    /// log, which is overwritten later.
+    /// log, which is overwritten later, and always on PostgreSQL, whose own log still holds it.
     pub overwritten: bool,
 }
 

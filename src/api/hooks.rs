@@ -301,6 +301,12 @@ fn check(runtime: &Runtime, hook: &Hook) -> Result<(), ApiError> {
     if !(std::time::Duration::from_secs(1)..=day).contains(&hook.tolerance.0) {
         return Err(ApiError::field("tolerance", "a duration from \"1s\" to \"1d\""));
     }
+    // A signature is good from so long before its time until as long after it: its event must be known
+    // for all of that.
+    if runtime.config().retention.dedup.0.is_some_and(|dedup| hook.tolerance.0 * 2 > dedup) {
+        let expected = "at most half of `retention.dedup`, for as long as ids are known";
+        return Err(ApiError::field("tolerance", expected));
+    }
     Ok(())
 }
 
@@ -329,11 +335,15 @@ async fn deliver(
             open.took(published.accepted == 0);
             Ok(HttpResponse::Accepted().json(published))
         }
-        Err((reason, error)) => {
+        Err((reason, mut error)) => {
             // What the store could not take is no fault of the delivery: its sender tries again.
             if error.0.status < 500 && error.0.status != 429 {
                 let from = request.peer_addr().map(|address| address.ip().to_string());
                 open.refused(reason, error.0.detail.clone(), from);
+            }
+            // Whoever guesses learns nothing from it; the operator reads the reason with the hook.
+            if error.0.status == 401 {
+                "the hook's own page says what is wrong with the signature".clone_into(&mut error.0.detail);
             }
             Err(error)
         }

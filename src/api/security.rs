@@ -38,7 +38,7 @@ pub(super) async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = RequestId(request_id(&request));
     request.extensions_mut().insert(id.clone());
-    let slow = super::pace::watch(&mut request);
+    let trouble = super::pace::watch(&mut request);
     // Nobody may hold a clone of the request meanwhile: the router below needs it for itself.
     let mut response = next.call(request).await?.map_into_boxed_body();
     // What extractors refuse is an answer already; the framework's own become problems too.
@@ -50,10 +50,9 @@ pub(super) async fn guard(
     if let Some(problem) = foreign {
         response = response.into_response(problem.error_response());
     }
-    if slow.get() {
-        let mut refusal =
-            ApiError::new(super::error::Code::TooSlow, super::pace::complaint()).error_response();
-        // Whatever else it drips is not read.
+    if let Some(why) = trouble.get() {
+        let mut refusal = why.refusal().error_response();
+        // Whatever else comes is not read.
         refusal.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         response = response.into_response(refusal);
     }

@@ -1,5 +1,7 @@
 //! Erasure: payloads go, and a tombstone stays wherever one was kept.
 
+use std::{path::Path, time::Duration};
+
 use entity::{dead_letters, deliveries, events, recordings, runs};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -14,8 +16,11 @@ use crate::domain::{DataEncoding, Event, EventId, Millis, Seq, alert};
 const GONE: &str = "erased";
 /// Pages given back to the file system at once.
 const VACUUM_PAGES: u32 = 1_024;
-/// Tries to empty the write-ahead log while others read.
-const TRIES: u32 = 50;
+/// Tries to empty the write-ahead log while others read: for half a minute.
+const TRIES: u32 = 60;
+/// How long one try holds the journal up, and how long it has until the next one.
+const READERS_LEFT: Duration = Duration::from_millis(50);
+const READERS_WAIT: Duration = Duration::from_millis(450);
 
 /// What one slice took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,26 +107,33 @@ impl Store {
     }
 
     /// Takes what was freed out of the files: free pages go, and the write-ahead log is emptied.
-    /// False when somebody reads the log for so long that it cannot be: it is overwritten later.
+    /// False when somebody reads the log for so long that it cannot be: it is overwritten later. And on
+    /// PostgreSQL, whose own log and free space go their own ways.
     pub async fn sweep(&self) -> Result<bool, Error> {
         let connection = &self.connection;
         if connection.get_database_backend() != DbBackend::Sqlite {
             let tables = "VACUUM events, runs, recordings, deliveries, dead_letters";
             connection.patient().execute_unprepared(tables).await?;
-            return Ok(true);
+            return Ok(false);
         }
         while self.one("PRAGMA freelist_count").await? > 0 {
             let _turn = self.gate.turn().await;
             let sql = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
             connection.execute_unprepared(&sql).await?;
         }
+        let Some(path) = &self.path else { return Ok(false) };
         for _ in 0..TRIES {
+            let path = path.clone();
             let turn = self.gate.turn().await;
-            if self.one("PRAGMA wal_checkpoint(TRUNCATE)").await? == 0 {
-                return Ok(true);
-            }
+            let emptied = tokio::task::spawn_blocking(move || empty_log(&path)).await;
             drop(turn);
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            match emptied {
+                Ok(Ok(true)) => return Ok(true),
+                // Somebody reads: the journal has its turns meanwhile.
+                Ok(Ok(false)) => tokio::time::sleep(READERS_WAIT).await,
+                Ok(Err(error)) => return Err(Error::Refused(error.to_string())),
+                Err(error) => return Err(Error::Refused(error.to_string())),
+            }
         }
         Ok(false)
     }
@@ -131,6 +143,14 @@ impl Store {
         let row = self.connection.query_one_raw(sql).await?;
         row.map_or(Ok(0), |row| Ok(i64::from(row.try_get_by_index::<i32>(0)?)))
     }
+}
+
+/// Writes the log back and cuts it to nothing; false while somebody reads it. On a connection of its own:
+/// those of the pool wait for readers for seconds, and the journal would wait behind them.
+fn empty_log(path: &Path) -> rusqlite::Result<bool> {
+    let connection = rusqlite::Connection::open(path)?;
+    connection.busy_timeout(READERS_LEFT)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map(|busy: bool| !busy)
 }
 
 async fn erase_event(

@@ -68,6 +68,12 @@ fn is_away(error: &DbErr) -> bool {
 }
 
 impl Error {
+    /// The store as a whole cannot do it now; nothing is wrong with what it was asked.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Full | Self::Away(_) | Self::Database(_))
+    }
+
     pub(super) fn not_found(what: &'static str, id: impl ToString) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }

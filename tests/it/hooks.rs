@@ -80,9 +80,13 @@ async fn github(database: Database) {
     assert_eq!(again["ids"], taken["ids"]);
     let (status, problem) = deliver(&rt, "github", &headers, &body.replace("main", "evil")).await;
     assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("bad_signature")));
+    // Why is for the operator alone.
+    let (_, unsigned) = deliver(&rt, "github", &headers[..2], body).await;
+    assert_eq!(unsigned["detail"], problem["detail"]);
     let listed = rt.get("/api/v1/hooks/github").await;
-    assert_eq!(listed["activity"]["refused"], 1);
-    assert_eq!(listed["activity"]["refusals"][0]["reason"], "wrong_signature");
+    assert_eq!(listed["activity"]["refused"], 2);
+    let reasons = [0, 1].map(|at| listed["activity"]["refusals"][at]["reason"].clone());
+    assert_eq!(reasons, ["missing_header", "wrong_signature"]);
     assert_eq!(rt.all("/api/v1/events").await.len(), 1);
 }
 
@@ -173,6 +177,7 @@ async fn a_hook_that_cannot_be_is_refused_by_field() {
         ("event_type", json!("{body}")),
         ("header", json!("no header!")),
         ("tolerance", json!("2d")),
+        ("tolerance", json!("13h")),
     ] {
         let mut wrong = good.clone();
         wrong[field] = value;

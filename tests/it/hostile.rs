@@ -150,7 +150,7 @@ fn id(of: &Value) -> &str {
 }
 
 /// Memory of a process and its children, shared pages by their share.
-fn resident(pid: u64) -> u64 {
+pub(crate) fn resident(pid: u64) -> u64 {
     let children = fs::read_dir("/proc").expect("Linux").flatten().filter_map(|entry| {
         let child: u64 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;

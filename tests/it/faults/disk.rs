@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::posts::{Posts, Told};
@@ -132,6 +133,20 @@ async fn reads(rt: &TestRuntime) {
     rt.get("/api/v1/stats").await;
     let dashboard = http().get(rt.server.url() + "/").send().await.unwrap();
     assert!(dashboard.status().is_success(), "{}", dashboard.status());
+    // Whoever comes to see what is wrong gets in, and out again.
+    let session = rt.server.url() + "/api/v1/session";
+    let login = json!({ "token": rt.server.admin_token() });
+    let opened = http().post(&session).json(&login).send().await.unwrap();
+    assert!(opened.status().is_success(), "{}", opened.status());
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let asked = |method| {
+        let request = http().request(method, &session).header("cookie", cookie);
+        request.header("origin", rt.server.url()).send()
+    };
+    assert_eq!(asked(Method::GET).await.unwrap().status(), 200);
+    let ended = asked(Method::DELETE).await.unwrap();
+    assert!(ended.status().is_success(), "{}", ended.status());
+    assert_eq!(asked(Method::GET).await.unwrap().status(), 401);
 }
 
 /// The process dies instead of one call after the other, from the first of a commit to its last;

@@ -15,6 +15,7 @@ import Tabs from './Tabs.svelte';
 import { absolute, ago, duration } from './time';
 import Toasts from './Toasts.svelte';
 import { toasts } from './toasts.svelte';
+import { visible } from './visible';
 import { shift, span } from './window';
 
 describe('times and quantities', () => {
@@ -84,6 +85,15 @@ test('code has its lines numbered and the guilty one marked', () => {
 function problem(more: Partial<Problem['details']>): Problem {
   return new Problem({ type: '', title: 'The filter is wrong', status: 422, code: 'filter_invalid', detail: 'column 12: unexpected `=`', ...more });
 }
+
+test('marks that turn the order of letters around are seen, and copied as they are', () => {
+  const text = 'pay\u202e 001 ot';
+  render(JsonTree, { props: { value: { to: text } } });
+  expect(screen.getByText('"pay\\u202e 001 ot"')).toBeInTheDocument();
+  const { container } = render(CodeBlock, { props: { code: text } });
+  expect(container.querySelector('.line')).toHaveTextContent('pay\\u202e 001 ot');
+  expect(visible('tab\there\nnext 👩‍💻')).toBe('tab\there\nnext 👩‍💻');
+});
 
 test('an error in a line is shown under its column', () => {
   render(ColumnError, { text: '$.amount > = 1', problem: problem({ column: 12 }) });
