@@ -4,8 +4,8 @@
 //! `metrics.subscriptions_max` subscriptions, then `other`; its series end with it.
 
 use std::{
-    collections::HashMap,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    io,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -38,6 +38,21 @@ struct Labels {
 /// Tells of requests that are none, as errors: no error of ours, and anybody can send them.
 const PARSER: &str = "actix_http::h1";
 
+/// A log that cannot be written, on a full disk perhaps, is no reason to fail: whoever logs goes on.
+struct BestEffort<W>(W);
+
+impl<W: io::Write> io::Write for BestEffort<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _lost = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _lost = self.0.flush();
+        Ok(())
+    }
+}
+
 /// Starts the log on standard error. A second call (tests, embedding applications with a
 /// subscriber of their own) changes nothing.
 pub fn start_log(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
@@ -45,7 +60,10 @@ pub fn start_log(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError
     if !log.level.contains(PARSER) {
         filter = filter.add_directive(format!("{PARSER}=off").parse()?);
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| BestEffort(std::io::stderr()))
+        .log_internal_errors(false);
     let _ = match log.format {
         LogFormat::Human => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),

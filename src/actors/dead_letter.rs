@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{
     core::Core,
     journal::Told,
-    scheduler::{Admit, Announce},
+    scheduler::{Admit, Announce, Unsure},
 };
 use crate::{
     domain::{BulkId, Millis, ScheduledId, alert, storm::Budget},
@@ -48,6 +48,16 @@ pub(crate) struct CloseWindow;
 pub(crate) struct Scheduling {
     pub(crate) admit: Recipient<Admit>,
     pub(crate) announce: Recipient<Announce>,
+    pub(crate) unsure: Recipient<Unsure>,
+}
+
+impl Scheduling {
+    /// A write failed, and may be there all the same: the scheduler looks.
+    fn look(&self, error: &Error) {
+        if error.is_outage() {
+            self.unsure.do_send(Unsure);
+        }
+    }
 }
 
 pub(crate) struct DeadLetterActor {
@@ -99,6 +109,7 @@ impl DeadLetterActor {
                 }
                 Err(error) => {
                     warn!(%error, "dying deliveries wait: letters cannot be written yet");
+                    actor.scheduler.look(&error);
                     ctx.run_later(Duration::from_millis(500), |actor, ctx| actor.record(ctx));
                 }
             }
@@ -136,6 +147,7 @@ impl DeadLetterActor {
                 Ok(None) => {}
                 Err(error) => {
                     warn!(%error, "a bulk operation waits for the store");
+                    actor.scheduler.look(&error);
                     ctx.run_later(Duration::from_millis(500), |actor, ctx| actor.work(ctx));
                 }
             }
@@ -290,6 +302,7 @@ impl Handler<CloseWindow> for DeadLetterActor {
             Ok(sums) => actor.scheduler.announce.do_send(Announce(sums)),
             Err(error) => {
                 warn!(%error, "the sum of dead letters cannot be written yet");
+                actor.scheduler.look(&error);
                 actor.budget.add(&spent);
                 actor.window = Some(from);
                 ctx.notify_later(CloseWindow, Duration::from_millis(500));

@@ -77,7 +77,7 @@ async fn sweep(core: Rc<Core>) -> Result<Millis, store::Error> {
         // No clock: nobody could see these any more.
         let written = core.journal.keys(KeyWrites { clock: 0, changes }).await;
         if is_last || written.is_err() {
-            return Ok(Millis::now());
+            return Ok(Millis::steady());
         }
     }
 }
@@ -88,7 +88,7 @@ impl Actor for KeysActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.run_interval(SWEEP_EVERY, |actor, ctx| {
             // At rest nobody is asked.
-            if actor.next.is_some_and(|next| next > Millis::now()) {
+            if actor.next.is_some_and(|next| next > Millis::steady()) {
                 return;
             }
             actor.next = Some(NEVER);

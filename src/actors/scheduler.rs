@@ -3,12 +3,14 @@
 //! Receives `Told` (journal: rows that were written), `Admit` (replays), `Announce` (alerts),
 //! `Release` (a subscription runs again). Sends `Due` to subscriptions and due emits to the journal.
 //!
-//! State: the rows that are due soonest, at most [`HELD_MAX`]; the others stay in the store and are
-//! read when these run out. Everything here is rebuilt from the store at start.
+//! State: of each subscription the rows that are due soonest ([`held`]), and the delayed emits that are,
+//! about [`HELD_MAX`] each; the others stay in the store and are read when these run low. Everything
+//! here is rebuilt from the store at start.
+
+mod held;
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -18,6 +20,7 @@ use actix::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{error, warn};
 
+use self::held::Held;
 use super::{
     core::Core,
     journal::{Request, Settlement, Told},
@@ -36,6 +39,10 @@ const TURN_MAX: usize = 256;
 const NO_ROOM: Duration = Duration::from_millis(100);
 /// A trial lasts at most so much longer than a run may.
 const TRIAL_GRACE: Duration = Duration::from_secs(2);
+/// Subscriptions whose rows are read at the same time.
+const READS_MAX: usize = 4;
+/// A commit whose connection was lost has ended after so long, one way or the other.
+const UNSURE_FOR: Duration = Duration::from_secs(5);
 /// Longest sleep.
 const NAP_MAX: Duration = Duration::from_secs(1);
 
@@ -54,21 +61,32 @@ pub(crate) struct Announce(pub(crate) Vec<Scheduled>);
 #[rtype(result = "()")]
 pub(crate) struct Forget(pub(crate) Vec<Seq>);
 
-/// The subscription runs (again): its rows may be handed over.
+/// Rows or alerts were written outside the journal, perhaps: the connection was lost at the commit.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Unsure;
+
+/// The subscription runs (again): its rows may be handed over. Or rows of it were written outside the
+/// journal, perhaps.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Release(pub(crate) SubscriptionId);
 
 pub(crate) struct SchedulerActor {
     core: Rc<Core>,
-    due: BinaryHeap<Reverse<(Millis, DeliveryId)>>,
-    rows: FxHashMap<DeliveryId, DeliveryRow>,
-    emits_due: BinaryHeap<Reverse<(Millis, ScheduledId)>>,
+    rows: Held,
+    emits_due: BTreeSet<(Millis, ScheduledId)>,
     emits: FxHashMap<ScheduledId, Scheduled>,
-    /// The store has rows, or delayed emits, that are not held.
+    /// The store has rows, of any subscription or none, or delayed emits, that are not held.
     more_rows: bool,
     more_emits: bool,
+    /// What is due soonest has to be read, however many are held.
+    unsure: bool,
     loading: bool,
+    /// Subscriptions of which the store has rows that are not held; true: they are to be read now.
+    beyond: FxHashMap<SubscriptionId, bool>,
+    /// Subscriptions whose rows are being read.
+    reading: FxHashSet<SubscriptionId>,
     /// Reads of rows under way, and the rows that ended meanwhile: what is read may be stale.
     loads: usize,
     ended: FxHashSet<DeliveryId>,
@@ -98,13 +116,15 @@ impl SchedulerActor {
     ) -> Self {
         Self {
             core,
-            due: BinaryHeap::new(),
-            rows: FxHashMap::default(),
-            emits_due: BinaryHeap::new(),
+            rows: Held::new(HELD_MAX),
+            emits_due: BTreeSet::new(),
             emits: FxHashMap::default(),
             more_rows: true,
             more_emits: true,
+            unsure: false,
             loading: false,
+            beyond: FxHashMap::default(),
+            reading: FxHashSet::default(),
             loads: 0,
             ended: FxHashSet::default(),
             turning: false,
@@ -119,17 +139,17 @@ impl SchedulerActor {
     }
 
     fn admit(&mut self, row: DeliveryRow) {
-        let is_held = self.rows.contains_key(&row.id)
+        let is_held = self.rows.contains(row.id)
             || self.suspect == Some(row.id)
             || self.suspected.contains(&row.id);
         if is_held || row.status == RowStatus::Dying {
             return;
         }
-        if self.rows.len() + self.suspects.len() >= HELD_MAX {
-            self.more_rows = true;
-            return;
-        }
         if row.status == RowStatus::Suspect || self.may_have_run_at_the_crash(&row) {
+            if self.suspects.len() >= HELD_MAX {
+                self.more_rows = true;
+                return;
+            }
             // Those that were running at a crash before come last: whoever kills the process does so
             // again, and the others must not be hit twice by a kill from outside.
             let at = self.suspects.partition_point(|r| r.crashes_alone <= row.crashes_alone);
@@ -137,8 +157,10 @@ impl SchedulerActor {
             self.suspects.insert(at, row);
             return;
         }
-        self.due.push(Reverse((row.next_at, row.id)));
-        self.rows.insert(row.id, row);
+        let subscription = row.subscription;
+        if !self.rows.insert(row) {
+            self.beyond.entry(subscription).or_default();
+        }
     }
 
     fn may_have_run_at_the_crash(&self, row: &DeliveryRow) -> bool {
@@ -147,12 +169,21 @@ impl SchedulerActor {
     }
 
     fn admit_emit(&mut self, scheduled: Scheduled) {
-        if self.emits.len() >= HELD_MAX {
-            self.more_emits = true;
-            return;
-        }
-        self.emits_due.push(Reverse((scheduled.due_at, scheduled.id)));
+        self.emits_due.insert((scheduled.due_at, scheduled.id));
         self.emits.insert(scheduled.id, scheduled);
+        // Those that are due last make room: what is not held is due no sooner than what is.
+        while self.emits.len() > HELD_MAX {
+            self.more_emits = true;
+            if let Some((_, id)) = self.emits_due.pop_last() {
+                self.emits.remove(&id);
+            }
+        }
+    }
+
+    fn drop_emit(&mut self, id: ScheduledId) -> Option<Scheduled> {
+        let scheduled = self.emits.remove(&id)?;
+        self.emits_due.remove(&(scheduled.due_at, id));
+        Some(scheduled)
     }
 
     /// Hands over what is due, then sleeps until the next one is.
@@ -174,13 +205,8 @@ impl SchedulerActor {
         if self.core.on_trial() {
             return;
         }
-        while let Some(&Reverse((at, id))) = self.emits_due.peek() {
-            if at > now {
-                return;
-            }
-            self.emits_due.pop();
-            // One that is not held any more was cancelled.
-            if let Some(scheduled) = self.emits.remove(&id) {
+        while let Some(&(_, id)) = self.emits_due.first().filter(|(at, _)| *at <= now) {
+            if let Some(scheduled) = self.drop_emit(id) {
                 self.core.journal.submit(Request::Due(scheduled));
             }
         }
@@ -191,37 +217,31 @@ impl SchedulerActor {
         if self.core.on_trial() {
             return due;
         }
-        let mut later = Vec::new();
         let mut taken: FxHashMap<SubscriptionId, usize> = FxHashMap::default();
-        while let Some(&Reverse((at, id))) = self.due.peek() {
-            if at > now || due.len() == TURN_MAX || self.core.draining.get() {
+        while let Some((_, id)) = self.rows.first().filter(|(at, _)| *at <= now) {
+            if due.len() == TURN_MAX || self.core.draining.get() {
                 break;
             }
-            self.due.pop();
-            let Some(row) = self.rows.get(&id) else { continue };
+            let row = self.rows.get(id).expect("the row was just seen");
             match self.core.slot(row.subscription) {
                 // It was deleted: nobody else will ever end this delivery.
                 None => {
-                    let row = self.rows.remove(&id).expect("the row was just seen");
+                    let row = self.rows.remove(id).expect("the row was just seen");
                     self.orphaned(row);
                 }
-                // It is read again when the subscription runs again.
-                Some(slot) if !slot.runs() => {
-                    self.rows.remove(&id);
-                    self.more_rows = true;
-                }
+                // It is read again when the subscription runs again: `Release` says so.
+                Some(slot) if !slot.runs() => drop(self.rows.remove(id)),
                 Some(slot) => {
                     let taken = taken.entry(slot.id).or_default();
                     if slot.in_hand() + *taken >= self.core.config.limits.mailbox {
-                        later.push(Reverse((now.plus(NO_ROOM), id)));
+                        self.rows.put_off(id, now.plus(NO_ROOM));
                     } else {
                         *taken += 1;
-                        due.extend(self.rows.remove(&id));
+                        due.extend(self.rows.remove(id));
                     }
                 }
             }
         }
-        self.due.extend(later);
         due
     }
 
@@ -365,23 +385,26 @@ impl SchedulerActor {
         let handle = slot.and_then(|slot| slot.handle.borrow().clone());
         let Some(handle) = handle else {
             self.core.rows_out.borrow_mut().remove(&row.id);
-            self.more_rows = true;
+            self.beyond.entry(row.subscription).or_default();
             return;
         };
         self.suspect_is_out |= self.suspect == Some(row.id);
         handle.due(Due { row: Box::new(row), event: Arc::clone(event) });
     }
 
-    /// Reads the soonest rows again once few are held.
+    /// Reads the soonest rows and emits again once few are held.
     fn load_more(&mut self, ctx: &mut Context<Self>) {
+        self.read_beyond(ctx);
         let wanted = (self.more_rows && self.rows.is_empty() && self.suspects.is_empty())
-            || (self.more_emits && self.emits.is_empty());
+            || (self.more_emits && self.emits.len() <= HELD_MAX / 2)
+            || self.unsure;
         if !wanted || self.loading {
             return;
         }
         self.loading = true;
         self.more_rows = false;
         self.more_emits = false;
+        let unsure = std::mem::take(&mut self.unsure);
         self.loads += 1;
         let store = self.core.store.clone();
         let load = async move {
@@ -389,12 +412,15 @@ impl SchedulerActor {
             let emits = store.scheduled().waiting(None, HELD_MAX as u64).await?;
             Ok::<_, crate::store::Error>((rows, emits))
         };
-        ctx.spawn(load.into_actor(self).map(|loaded, actor, ctx| {
+        ctx.spawn(load.into_actor(self).map(move |loaded, actor, ctx| {
             actor.loading = false;
             let ended = actor.loaded();
             match loaded {
                 Ok((rows, emits)) => {
                     let (full_rows, full_emits) = (rows.len() == HELD_MAX, emits.len() == HELD_MAX);
+                    if full_rows {
+                        actor.look_beyond(false);
+                    }
                     for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
                         actor.readmit(row);
                     }
@@ -403,7 +429,8 @@ impl SchedulerActor {
                             actor.admit_emit(scheduled);
                         }
                     }
-                    actor.more_rows |= full_rows;
+                    // Where all were of those that stand still, the next read would be the same.
+                    actor.more_rows |= full_rows && !actor.rows.is_empty();
                     actor.more_emits |= full_emits;
                     actor.turn(ctx);
                 }
@@ -411,7 +438,65 @@ impl SchedulerActor {
                     warn!(%error, "waiting deliveries cannot be read yet");
                     actor.more_rows = true;
                     actor.more_emits = true;
+                    actor.unsure |= unsure;
                     ctx.run_later(Duration::from_millis(500), |actor, ctx| actor.turn(ctx));
+                }
+            }
+        }));
+    }
+
+    /// Whoever has rows that wait may have more than are held.
+    fn look_beyond(&mut self, now: bool) {
+        let slots = self.core.slots.borrow();
+        for slot in slots.values().filter(|slot| slot.rows_waiting.get() > 0 && slot.runs()) {
+            *self.beyond.entry(slot.id).or_default() |= now;
+        }
+    }
+
+    /// Reads on for subscriptions of which few rows are held, and more are in the store.
+    fn read_beyond(&mut self, ctx: &mut Context<Self>) {
+        // `Release` brings those back that stand still.
+        self.beyond.retain(|id, _| self.core.slot(*id).is_some_and(|slot| slot.runs()));
+        let is_wanted = |(id, now): &(&SubscriptionId, &bool)| {
+            (**now || self.rows.is_low(**id)) && !self.reading.contains(*id)
+        };
+        let room = READS_MAX.saturating_sub(self.reading.len());
+        let next: Vec<SubscriptionId> =
+            self.beyond.iter().filter(is_wanted).map(|(id, _)| *id).take(room).collect();
+        for subscription in next {
+            self.beyond.remove(&subscription);
+            self.read_of(subscription, ctx);
+        }
+    }
+
+    fn read_of(&mut self, subscription: SubscriptionId, ctx: &mut Context<Self>) {
+        self.reading.insert(subscription);
+        self.loads += 1;
+        let in_hand = self.core.slot(subscription).map_or(0, |slot| slot.in_hand());
+        // Those in hand are in the store, too, and due before all others.
+        let limit = (self.rows.share() + in_hand) as u64;
+        let store = self.core.store.clone();
+        let load = async move { store.deliveries().soonest_of(subscription, limit).await };
+        ctx.spawn(load.into_actor(self).map(move |rows, actor, ctx| {
+            actor.reading.remove(&subscription);
+            let ended = actor.loaded();
+            match rows {
+                Ok(rows) => {
+                    let is_full = rows.len() as u64 == limit;
+                    for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
+                        actor.readmit(row);
+                    }
+                    if is_full && actor.rows.is_low(subscription) {
+                        // All are on their way somewhere: what they leave is read in a moment.
+                        ctx.notify_later(Release(subscription), NO_ROOM);
+                    } else if is_full {
+                        actor.beyond.entry(subscription).or_default();
+                    }
+                    actor.turn(ctx);
+                }
+                Err(error) => {
+                    warn!(%error, "rows of a subscription cannot be read yet");
+                    ctx.notify_later(Release(subscription), Duration::from_millis(500));
                 }
             }
         }));
@@ -433,8 +518,8 @@ impl SchedulerActor {
     }
 
     fn sleep(&mut self, now: Millis, ctx: &mut Context<Self>) {
-        let rows = self.due.peek().map(|Reverse((at, _))| *at);
-        let emits = self.emits_due.peek().map(|Reverse((at, _))| *at);
+        let rows = self.rows.first().map(|(at, _)| at);
+        let emits = self.emits_due.first().map(|(at, _)| *at);
         let next = match (rows, emits) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -480,7 +565,7 @@ impl Handler<Told> for SchedulerActor {
                     self.suspects.retain(|row| row.id != *id);
                 }
                 out.remove(id);
-                self.rows.remove(id);
+                self.rows.remove(*id);
                 if self.suspect == Some(*id) {
                     self.suspect = None;
                 }
@@ -492,7 +577,7 @@ impl Handler<Told> for SchedulerActor {
             }
         }
         for id in &committed.scheduled_done {
-            self.emits.remove(id);
+            self.drop_emit(*id);
         }
         if idle {
             // The next suspect may run, or the rows that are not held may be read now.
@@ -547,7 +632,7 @@ impl Handler<Announce> for SchedulerActor {
     /// the store brings again finds its id in the log.
     fn handle(&mut self, Announce(alerts): Announce, ctx: &mut Context<Self>) {
         for alert in alerts {
-            self.emits_due.push(Reverse((alert.due_at, alert.id)));
+            self.emits_due.insert((alert.due_at, alert.id));
             self.emits.insert(alert.id, alert);
         }
         self.turn(ctx);
@@ -558,11 +643,16 @@ impl Handler<Forget> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, Forget(seqs): Forget, ctx: &mut Context<Self>) {
-        let now = Millis::now();
-        for row in self.rows.values_mut().filter(|row| seqs.contains(&row.seq)) {
-            (row.data, row.error, row.next_at) = (None, None, now);
-            self.due.push(Reverse((now, row.id)));
+        let now = Millis::steady();
+        let of_these = self.rows.rows().filter(|row| seqs.contains(&row.seq));
+        let ids: Vec<DeliveryId> = of_these.map(|row| row.id).collect();
+        for id in ids {
+            if let Some(row) = self.rows.remove(id) {
+                self.admit(DeliveryRow { data: None, error: None, next_at: now, ..row });
+            }
         }
+        // In the store others may have become due as well.
+        self.look_beyond(true);
         self.turn(ctx);
     }
 }
@@ -571,23 +661,21 @@ impl Handler<Release> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, Release(subscription): Release, ctx: &mut Context<Self>) {
-        let store = self.core.store.clone();
-        self.loads += 1;
-        let load = async move { store.deliveries().of_subscription(subscription).await };
-        ctx.spawn(load.into_actor(self).map(move |rows, actor, ctx| {
-            let ended = actor.loaded();
-            match rows {
-                Ok(rows) => {
-                    for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
-                        actor.readmit(row);
-                    }
-                    actor.turn(ctx);
-                }
-                Err(error) => {
-                    warn!(%error, "rows of a subscription cannot be read yet");
-                    ctx.notify_later(Release(subscription), Duration::from_millis(500));
-                }
-            }
-        }));
+        self.beyond.insert(subscription, true);
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Unsure> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Unsure, ctx: &mut Context<Self>) {
+        self.unsure = true;
+        self.turn(ctx);
+        // The database may be at that commit still.
+        ctx.run_later(UNSURE_FOR, |actor, ctx| {
+            actor.unsure = true;
+            actor.turn(ctx);
+        });
     }
 }

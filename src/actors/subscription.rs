@@ -1117,7 +1117,7 @@ impl SubscriptionActor {
         {
             let mut tally = self.slot.tally.borrow_mut();
             tally.succeeded += 1;
-            tally.breaker.succeeded(Millis::now());
+            tally.breaker.succeeded(Millis::steady());
         }
         let row = match &delivery.row {
             Some(row) => RowChange::Done(row.id),
@@ -1140,7 +1140,7 @@ impl SubscriptionActor {
     ) -> bool {
         let policy = &self.definition().retry_policy;
         let failed = policy.failed(error.kind, delivery.attempts(), retry_after, rand::random());
-        let (dead, now) = (failed.wait.is_none(), Millis::now());
+        let (dead, now) = (failed.wait.is_none(), Millis::steady());
         let old = delivery.row.as_deref();
         let row = DeliveryRow {
             script_version: version,

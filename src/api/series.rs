@@ -123,7 +123,7 @@ pub(super) struct Point {
     pub failed: u64,
     /// Deliveries that died.
     pub dead: u64,
-    /// Events that waited at the end of the step.
+    /// Deliveries that waited at the end of the step; see `/stats`.
     pub backlog: u64,
     /// Letters that were dead at the end of the step.
     pub dead_letters: u64,
@@ -169,7 +169,7 @@ impl Series {
     pub(super) async fn sample(&self, runtime: &Runtime) -> Result<(), store::Error> {
         let mut sample = read(&crate::telemetry::render());
         sample.at = Millis::now();
-        sample.backlog = runtime.journal().backlog();
+        sample.backlog = runtime.backlog().await;
         sample.dead_letters = match self.known_letters(&sample) {
             Some(count) => count,
             None => {

@@ -140,7 +140,8 @@ pub(super) struct EventStats {
     /// Ever accepted: the last position in the log.
     #[schema(value_type = u64)]
     pub accepted: Seq,
-    /// Accepted and not handled by running subscriptions.
+    /// Deliveries of running subscriptions that have not ended, wherever they wait; or events that were
+    /// not routed yet, where those are more.
     pub backlog: u64,
     /// Taken by no subscription, since the start.
     pub unmatched: u64,
@@ -249,7 +250,7 @@ async fn stats(
         },
         events: EventStats {
             accepted: runtime.journal().seq(),
-            backlog: runtime.journal().backlog(),
+            backlog: runtime.backlog().await,
             unmatched: unmatched.total,
             unmatched_types: unmatched.types.into_iter().map(unmatched_type).collect(),
         },

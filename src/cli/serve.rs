@@ -1,10 +1,13 @@
 //! `tripline serve`: the server, until a signal ends it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 
 use super::ServeArgs;
 use crate::{Runtime, api, config::Loaded, telemetry};
@@ -24,17 +27,23 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let server = api::bind(&runtime, doors.clone(), listen)
         .with_context(|| format!("cannot serve on {listen} (server.listen)"))?;
     let address = server.addresses.first().copied().unwrap_or(listen);
-    println!("Tripline {} serves on http://{address}", env!("CARGO_PKG_VERSION"));
+    let mut greeting = format!("Tripline {} serves on http://{address}\n", env!("CARGO_PKG_VERSION"));
     if let Some(code) = doors.login_code().filter(|_| cfg!(feature = "dashboard")) {
-        println!("  dashboard:   http://{}/#code={code}", reachable(address));
-        println!("               (logs in once, within ten minutes)");
+        greeting += &format!("  dashboard:   http://{}/#code={code}\n", reachable(address));
+        greeting += "               (logs in once, within ten minutes)\n";
     }
-    println!("  admin token: {}", api::admin_token_path(&data).display());
-    println!("  API:         http://{address}/api/docs");
+    greeting += &format!("  admin token: {}\n", api::admin_token_path(&data).display());
+    greeting += &format!("  API:         http://{address}/api/docs\n");
+    // Into a file on a full disk, perhaps: no reason not to serve.
+    let _unseen = std::io::stdout().write_all(greeting.as_bytes());
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let failure = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+        reason = runtime.failure() => Some(reason),
+    };
+    if let Some(reason) = &failure {
+        error!(%reason, "the server ends, for it can take no more events");
     }
     info!("stopping: no more events are taken, runs in hand may end");
     // Connections end beside the runs: a live feed would hold the stop up for ever.
@@ -46,7 +55,10 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     }
     doors.close();
     info!("stopped");
-    Ok(())
+    match failure {
+        Some(reason) => bail!("{reason}"),
+        None => Ok(()),
+    }
 }
 
 /// An address to open: one that means "all of this machine's" cannot be.

@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use crate::{
-    actors::{dead_letter::Nudge, scheduler::Admit},
+    actors::{dead_letter::Nudge, scheduler::{Admit, Unsure}},
     domain::{BulkId, LetterId, Millis},
     store::{self, BulkAction, BulkOperation, BulkState, LetterFilter},
 };
@@ -26,9 +26,17 @@ impl DeadLetters {
         data: Option<&str>,
         version: Option<u32>,
     ) -> Result<(), ReplayError> {
-        let row = self.0.store().letters().start_replay(id, data, version).await?;
+        let scheduler = &self.0.0.addresses.scheduler;
         // One message per replay.
-        self.0.0.addresses.scheduler.do_send(Admit(vec![row]));
+        match self.0.store().letters().start_replay(id, data, version).await {
+            Ok(row) => scheduler.do_send(Admit(vec![row])),
+            Err(error) => {
+                if error.is_outage() {
+                    scheduler.do_send(Unsure);
+                }
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

@@ -68,6 +68,20 @@ impl Runtime {
         UnmatchedEvents { total: found.total, types }
     }
 
+    /// Deliveries of running subscriptions that have not ended, wherever they wait; or events that were
+    /// not routed yet, where those are more.
+    pub async fn backlog(&self) -> u64 {
+        let waiting = self.0.core.call(|core, _| {
+            let slots = core.slots.borrow();
+            let depth = slots.values().filter(|slot| slot.runs()).map(|slot| slot.depth()).sum();
+            drop(slots);
+            Box::pin(std::future::ready(depth))
+        });
+        // Without a core nothing is routed.
+        let waiting: u64 = waiting.await.unwrap_or_default();
+        waiting.max(self.journal().backlog())
+    }
+
     /// All deliveries of an event, by subscription; see [`Runtime::deliveries_of`].
     pub async fn deliveries(&self, event: &Event) -> Result<Vec<DeliveryState>, store::Error> {
         let mut all = self.deliveries_of(std::slice::from_ref(event)).await?;

@@ -220,6 +220,19 @@ impl Runtime {
         Health { ready: problems.is_empty(), problems, walls_missing: self.0.walls.missing.clone() }
     }
 
+    /// Returns once the server can never take events again, with the reason; a start may cure it.
+    pub async fn failure(&self) -> String {
+        loop {
+            if let Intake::Stopped(reason) = self.0.journal.intake() {
+                return reason;
+            }
+            if !self.0.core.0.connected() {
+                return "the core has stopped".into();
+            }
+            tokio::time::sleep(FAILURE_LOOK).await;
+        }
+    }
+
     /// The protections around lanes that this kernel grants.
     #[must_use]
     pub fn walls(&self) -> &Walls {
@@ -291,6 +304,9 @@ pub struct Health {
     /// Protections around lanes that the kernel did not grant.
     pub walls_missing: Vec<String>,
 }
+
+/// How often it is looked whether the server has failed for good.
+const FAILURE_LOOK: Duration = Duration::from_millis(500);
 
 /// The core thread is gone: the server is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

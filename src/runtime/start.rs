@@ -299,6 +299,7 @@ impl Parts {
             let scheduler = Scheduling {
                 admit: scheduler.clone().recipient(),
                 announce: scheduler.clone().recipient(),
+                unsure: scheduler.clone().recipient(),
             };
             DeadLetterActor::create(|_| DeadLetterActor::new(core, scheduler))
         };

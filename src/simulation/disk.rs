@@ -4,7 +4,7 @@
 //! the connection before or after. The reads are those of recovery, readers and operators.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 /// An event type that the store refuses: a row that it cannot take.
 pub(super) const POISON: &str = "poison";
 
-/// What becomes of the next commit.
+/// What becomes of a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Fate {
     #[default]
@@ -81,7 +81,8 @@ pub(super) struct Contents {
     pub(super) subscriptions: BTreeMap<SubscriptionId, Kept>,
     pub(super) scheduled: BTreeMap<ScheduledId, Scheduled>,
     pub(super) letters: BTreeMap<DeliveryId, Letter>,
-    pub(super) fate: Fate,
+    /// Of the next commits; those after them are fine.
+    pub(super) fates: VecDeque<Fate>,
     /// The process that wrote has died.
     pub(super) is_dead: bool,
 }
@@ -311,7 +312,7 @@ impl JournalStore for Connection {
     fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
         let mut disk = self.disk.look();
         disk.check(self.epoch, commit)?;
-        let fate = std::mem::take(&mut disk.fate);
+        let fate = disk.fates.pop_front().unwrap_or_default();
         if matches!(fate, Fate::Fine | Fate::DieAfter | Fate::LoseAfter) {
             disk.apply(commit);
         }

@@ -2,6 +2,7 @@
 //! seed.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -132,23 +133,33 @@ impl World {
         from.choose(&mut self.chance).copied()
     }
 
+    /// A commit that fails is followed by one that asks whether the store is well: it may fail, too.
+    fn fates(&mut self) -> VecDeque<Fate> {
+        let mut fates = VecDeque::new();
+        while fates.len() < 3 {
+            fates.push_back(match self.chance.random_range(0..if fates.is_empty() { 60 } else { 10 }) {
+                0 => Fate::DieBefore,
+                1 => Fate::DieAfter,
+                2 => Fate::LoseBefore,
+                3 => Fate::LoseAfter,
+                4 => Fate::Full,
+                _ => break,
+            });
+        }
+        fates
+    }
+
     fn commit(&mut self) {
         let requests = self.up_to(12);
         if self.process.queue.is_empty() {
             return;
         }
-        let fate = match self.chance.random_range(0..60) {
-            0 => Fate::DieBefore,
-            1 => Fate::DieAfter,
-            2 => Fate::LoseBefore,
-            3 => Fate::LoseAfter,
-            4 => Fate::Full,
-            _ => Fate::Fine,
-        };
-        self.disk.look().fate = fate;
+        let fates = self.fates();
+        self.disk.look().fates = fates;
         let lives = self.process.commit(requests);
-        self.disk.look().fate = Fate::Fine;
+        self.disk.look().fates.clear();
         if !lives {
+            assert!(self.disk.look().is_dead, "the journal gave up, and nothing killed it");
             return self.start_again();
         }
         self.note_answers();

@@ -41,6 +41,21 @@ impl Deliveries<'_> {
         self.rows(query).await
     }
 
+    /// Those of a subscription but for the dying, the soonest first, at most `limit`.
+    pub async fn soonest_of(
+        &self,
+        id: SubscriptionId,
+        limit: u64,
+    ) -> Result<Vec<DeliveryRow>, Error> {
+        let query = Entity::find()
+            .filter(Column::Subscription.eq(id.0))
+            .filter(Column::Status.ne(RowStatus::Dying.as_str()))
+            .order_by_asc(Column::NextAt)
+            .order_by_asc(Column::Id)
+            .limit(limit);
+        self.rows(query).await
+    }
+
     /// Suspects that were alone when the process died.
     pub async fn accused(&self) -> Result<Vec<DeliveryRow>, Error> {
         let accused = Entity::find()

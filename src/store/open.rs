@@ -95,6 +95,13 @@ async fn open_sqlite(path: &Path) -> Result<Store, Error> {
         .min_connections(1)
         .acquire_timeout(Duration::from_secs(30))
         .after_connect(|connection, _| Box::pin(check_pragmas(connection)))
+        // A COMMIT that fails leaves it in doubt whether a transaction is open, and the driver takes it
+        // that one is: the next write would be a savepoint in it, and a rollback to that one would keep
+        // the log locked for ever.
+        .after_release(|connection, _| {
+            let is_open = connection.is_in_transaction();
+            Box::pin(async move { Ok(!is_open) })
+        })
         .connect_with(options)
         .await
         .map_err(|error| refused("cannot open", &error))?;

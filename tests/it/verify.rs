@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -235,4 +236,49 @@ async fn a_changed_byte_never_passes_with_a_wrong_payload() {
         }
     }
     assert!(found > 10, "{found} of {flips} were noticed: void");
+}
+
+/// Retention takes events that only ended letters need: those letters stay what they are.
+async fn letters_without_event(database: Database) {
+    if !database.available() {
+        return;
+    }
+    let (mut rt, url) = busy(database).await;
+    rt.server.start().await;
+    let letters = rt.all("/api/v1/dead-letters").await;
+    let path = |letter: &Value| format!("/api/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+    for letter in &letters {
+        rt.request(Method::DELETE, &path(letter), None).await;
+    }
+    rt.server.stop();
+    let (gone, kept) = (&letters[0], &letters[1]);
+    let uid = gone["event_id"].as_str().unwrap().replace('-', "");
+    let uid = if url.is_some() { format!("'{uid}'") } else { format!("X'{uid}'") };
+    tamper(&rt, url.as_deref(), &format!("DELETE FROM events WHERE uid = {uid}")).await;
+    rt.server.start().await;
+    let restore = |letter: &Value| format!("{}/restore", path(letter));
+    let refused = rt.request(Method::POST, &restore(gone), Some(&json!({}))).await;
+    refused.refused(404, "not_found");
+    assert_eq!(rt.post(&restore(kept), &json!({})).await["status"], "dead");
+    let bulk = rt.post("/api/v1/dead-letters/restore", &json!({})).await;
+    let bulk = format!("/api/v1/bulk/{}", bulk["id"].as_str().unwrap());
+    eventually("the operation to end", async || {
+        let operation = rt.get(&bulk).await;
+        if operation["state"] == "done" { Ok(()) } else { Err(operation) }
+    })
+    .await;
+    let states: Vec<Value> = rt.all("/api/v1/dead-letters").await;
+    let discarded: Vec<&Value> =
+        states.iter().filter(|one| one["status"] == "discarded").map(|one| &one["id"]).collect();
+    assert_eq!(discarded, [&gone["id"]]);
+}
+
+#[tokio::test]
+async fn a_letter_whose_event_is_gone_is_not_restored_on_sqlite() {
+    letters_without_event(Database::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_letter_whose_event_is_gone_is_not_restored_on_postgres() {
+    letters_without_event(Database::Postgres).await;
 }

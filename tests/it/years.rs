@@ -332,3 +332,37 @@ async fn what_would_wait_too_long_is_refused_at_once() {
     })
     .await;
 }
+
+/// More rows wait for one subscription than the scheduler holds, before a restart and after it: the
+/// retries of another one come when they are due.
+#[tokio::test]
+async fn a_flood_of_retries_holds_no_other_subscription_up() {
+    let mut rt = TestRuntime::start().await;
+    let fails = "export default () => { throw new Error('not yet') }";
+    rt.subscription("flood").on("test.flood").script(fails).attempts(2, 3_600_000).add().await;
+    let second = "export default (_, c) => { if (c.attempt < 3) throw new Error('not yet') }";
+    rt.subscription("other").on("test.other").script(second).attempts(3, 300).add().await;
+    rt.publish("test.flood", json!({})).await;
+    eventually("a row that waits", async || {
+        let waits = rt.get("/api/v1/stats").await["deliveries"]["waiting"].clone();
+        if waits == 1 { Ok(()) } else { Err(waits) }
+    })
+    .await;
+    rt.server.stop();
+    let copies = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 60000)
+        INSERT INTO deliveries SELECT randomblob(16), event, seq, subscription, status, attempts, next_at
+        - n, error_kind, error_message, error_stack, first_failed_at, script_version, letter, replay, data,
+        pinned_version, crashes_alone, bulk FROM deliveries, n";
+    rusqlite::Connection::open(store(&rt)).unwrap().execute_batch(copies).unwrap();
+    rt.server.start().await;
+    // A row of its own, and one that was there when the flood was read.
+    for n in 0..2 {
+        rt.publish("test.other", json!({ "n": n })).await;
+        eventually("its retries", async || {
+            let path = format!("/api/v1/subscriptions/{}", rt.id_of("other"));
+            let seen = rt.get(&path).await["activity"].clone();
+            if seen["succeeded"] == n + 1 { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    }
+}

@@ -14,6 +14,7 @@ mod request;
 mod writer;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -100,7 +101,17 @@ impl Journal {
             surroundings: Surroundings::real(told),
             instruments: Instruments::new(),
         };
-        std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
+        let queue = Arc::clone(&self.queue);
+        let run = move || {
+            let ended = panic::catch_unwind(AssertUnwindSafe(|| writer.run()));
+            if ended.is_err() {
+                // Whoever waits is told, and `serve` ends: the next start knows what was written.
+                queue.set_intake(Intake::Stopped("the journal's thread panicked".into()));
+                queue.stop();
+                tracing::error!("the journal's thread panicked");
+            }
+        };
+        std::thread::Builder::new().name("journal".into()).spawn(run)
     }
 
     /// Accepts events: all of them or none. Returns once they are on disk.

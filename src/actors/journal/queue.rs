@@ -87,7 +87,9 @@ impl Queue {
 
     pub(super) fn set_intake(&self, intake: Intake) {
         let mut inbox = self.inbox();
-        if !matches!(inbox.intake, Intake::Stopped(_)) {
+        // A store that heals opens nothing that is about to end.
+        let ends = intake == Intake::Open && inbox.stop.is_some();
+        if !ends && !matches!(inbox.intake, Intake::Stopped(_)) {
             crate::telemetry::intake(intake == Intake::Open);
             inbox.intake = intake;
         }

@@ -323,7 +323,10 @@ impl Writer {
                             self.queue.set_intake(Intake::Open);
                             return Err(Present);
                         }
-                        Ok(_) => return Ok(Failure::NotWritten(intake)),
+                        Ok(state) if state.batch == self.state.batch => {
+                            return Ok(Failure::NotWritten(intake));
+                        }
+                        Ok(state) => return Ok(Failure::Final(self.elsewhere(&state))),
                         Err(stale @ CommitError::Stale { .. }) => {
                             return Ok(Failure::Final(stale.to_string()));
                         }
@@ -381,6 +384,15 @@ impl Writer {
         waited.then(|| "the store failed until the server was to stop".to_owned())
     }
 
+    /// The store came back, but not as it was left: one that another one stands in for, perhaps.
+    fn elsewhere(&self, state: &JournalState) -> String {
+        format!(
+            "the store came back at batch {}, and was left at {}: it is a copy from another time, and \
+             what came since is not in it",
+            state.batch, self.state.batch
+        )
+    }
+
     /// Returns once an empty commit goes through.
     fn wait_for_store(&mut self) -> Result<(), String> {
         loop {
@@ -388,33 +400,48 @@ impl Writer {
             if let Some(reason) = self.gives_up() {
                 return Err(reason);
             }
-            match self.flush_mark() {
-                Ok(()) => return Ok(()),
-                Err(error @ CommitError::Stale { .. }) => return Err(error.to_string()),
-                Err(CommitError::Unknown(_)) => {
-                    if let Err(error) = self.store.reopen() {
-                        warn!(%error, "the store does not open yet");
-                    }
+            let mark = self.mark();
+            match self.store.commit(&mark.commit) {
+                Ok(()) => {
+                    self.advance(&[], &mark);
+                    return Ok(());
                 }
+                Err(error @ CommitError::Stale { .. }) => return Err(error.to_string()),
+                Err(CommitError::Unknown(_)) => match self.store.reopen() {
+                    Ok(state) if state.epoch != self.state.epoch => {
+                        return Err(CommitError::Stale { ours: self.state.epoch }.to_string());
+                    }
+                    // Written after all, by this try or by one before it: the numbers are the same.
+                    Ok(state) if state.batch == mark.commit.batch => {
+                        self.advance(&[], &mark);
+                        self.state.accepted_at = self.state.accepted_at.max(state.accepted_at);
+                        return Ok(());
+                    }
+                    Ok(state) if state.batch == self.state.batch => {}
+                    Ok(state) => return Err(self.elsewhere(&state)),
+                    Err(error @ CommitError::Stale { .. }) => return Err(error.to_string()),
+                    Err(error) => warn!(%error, "the store does not open yet"),
+                },
                 Err(error) => warn!(%error, "the store does not take commits yet"),
             }
         }
     }
 
-    /// A commit of nothing but numbers: proves that the store writes, and stores the watermark.
+    /// Writes the mark, which also proves that the store takes commits.
     pub(crate) fn flush_mark(&mut self) -> Result<(), CommitError> {
-        let mut assembled = assemble::assemble(
-            &[],
-            Vec::new(),
-            &self.state,
-            self.watermark.mark(),
-            (self.surroundings.now)(),
-            || 0,
-        );
-        assembled.commit.recovered = self.has_recovered();
-        self.store.commit(&assembled.commit)?;
-        self.advance(&[], &assembled);
+        let mark = self.mark();
+        self.store.commit(&mark.commit)?;
+        self.advance(&[], &mark);
         Ok(())
+    }
+
+    /// A commit of nothing but numbers: the watermark, as it is by now.
+    fn mark(&self) -> Assembled {
+        let now = (self.surroundings.now)();
+        let mut assembled =
+            assemble::assemble(&[], Vec::new(), &self.state, self.watermark.mark(), now, || 0);
+        assembled.commit.recovered = self.has_recovered();
+        assembled
     }
 
     /// None of the deliveries that a crash left unsettled took the process down again.
@@ -556,8 +583,11 @@ impl From<Present> for Failure {
 fn refuse(request: Request, reason: &str) -> Option<Request> {
     match request {
         Request::Settle(settlement) => {
-            let substitute = settlement.unstorable(reason)?;
-            return Some(Request::Settle(Box::new(substitute)));
+            let substitute = settlement.unstorable(reason);
+            if substitute.is_none() {
+                error!(reason, seq = settlement.seq.0, "the store refused an outcome without content");
+            }
+            return substitute.map(|substitute| Request::Settle(Box::new(substitute)));
         }
         Request::Publish(mut publish) => {
             publish.answer(Err(PublishError::Refused(reason.into())));

@@ -87,8 +87,9 @@ pub(super) fn classify(error: &sqlx::Error) -> CommitError {
     match error {
         sqlx::Error::Database(reason) => match reason.code().as_deref() {
             Some("53100") => CommitError::Full,
-            // Data, constraints, limits of the program (row too big) and privileges: this row's fault.
-            Some(code) if ["22", "23", "42", "54"].iter().any(|class| code.starts_with(class)) => {
+            // Data, constraints and limits of the program (row too big): this row's fault. A table or a
+            // privilege that is gone (42) is nobody's.
+            Some(code) if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
                 CommitError::Statement(error.to_string())
             }
             _ => CommitError::Unknown(error.to_string()),

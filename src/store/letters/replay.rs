@@ -144,22 +144,32 @@ impl Letters<'_> {
         write.commit().await
     }
 
-    /// Undoes the discards of those that are still `discarded`.
+    /// Undoes the discards of those that are still `discarded`. Passes over those whose event is
+    /// gone; all of them count as taken by it.
     pub async fn restore_many(&self, ids: &[LetterId], bulk: BulkId) -> Result<(), Error> {
         let write = self.0.write().await?;
         let restored = restore(&write, ids).await?;
-        bulk::count(&write, bulk, restored).await?;
+        let skipped = Entity::update_many()
+            .col_expr(Column::SkippedAt, Expr::val(Millis::steady().0))
+            .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .filter(Column::Status.eq(LetterStatus::Discarded.as_str()))
+            .exec(&*write)
+            .await?;
+        bulk::count(&write, bulk, restored + skipped.rows_affected).await?;
         write.commit().await
     }
 
     /// Undoes a discard.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotDead`] for a letter that is not `discarded`.
+    /// [`Error::NotFound`] for the letter, or for its event, without which it could never be
+    /// replayed; [`Error::NotDead`] for a letter that is not `discarded`.
     pub async fn restore(&self, id: LetterId) -> Result<(), Error> {
         let write = self.0.write().await?;
-        dead(&write, id, LetterStatus::Discarded).await?;
-        restore(&write, &[id]).await?;
+        let letter = dead(&write, id, LetterStatus::Discarded).await?;
+        if restore(&write, &[id]).await? == 0 {
+            return Err(Error::not_found("the letter's event", letter.event));
+        }
         write.commit().await
     }
 }
@@ -198,6 +208,8 @@ async fn restore(write: &Write, ids: &[LetterId]) -> Result<u64, Error> {
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
         .filter(Column::Status.eq(LetterStatus::Discarded.as_str()))
+        // Retention takes events that only ended letters need.
+        .filter(Expr::cust("EXISTS (SELECT 1 FROM events WHERE events.seq = dead_letters.seq)"))
         .exec(&**write)
         .await?;
     Ok(done.rows_affected)

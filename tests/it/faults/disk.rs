@@ -24,6 +24,25 @@ async fn a_sync_that_fails_acknowledges_nothing_and_heals_by_itself() {
     fail_and_heal(Fault::SyncFails, 503, "unavailable").await;
 }
 
+/// The log is on the disk that is full: that nothing can be said is no reason to end.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_keeps_nothing_closed() {
+    let mut server = Server::new("", None);
+    server.log_to("/dev/full");
+    let power = Power::attach(&mut server, Disk::Honest);
+    server.start().await;
+    let mut rt = TestRuntime::of(server);
+    rt.subscription("all").on("test.fault").add().await;
+    let mut posts = Posts::new(TOLD_WITHIN);
+    assert!(matches!(posts.post(&rt).await, Told::Accepted(_)));
+    power.fault(Fault::Full);
+    assert!(matches!(posts.post(&rt).await, Told::Later(507, ..)));
+    power.mend(Fault::Full);
+    posts.heal(&rt).await;
+    rt.crash().await;
+    posts.check(&rt, "all").await;
+}
+
 async fn fail_and_heal(fault: Fault, status: u16, code: &str) {
     let (mut rt, power) = start().await;
     rt.subscription("watch").on("tripline.intake.*").add().await;

@@ -11,8 +11,11 @@ use std::{
 use rand::RngExt as _;
 use reqwest::Method;
 
-use super::load::Load;
-use crate::support::{Cluster, PATIENCE, Proxy, Server, TestRuntime, http, until};
+use super::{
+    load::Load,
+    posts::{Posts, Told},
+};
+use crate::support::{Cluster, Loss, PATIENCE, Proxy, Server, TestRuntime, http, until};
 
 /// So much of the rate has to come back, and so soon: at full length, which has its machine alone.
 const SHARE: f64 = 0.9;
@@ -113,6 +116,52 @@ async fn connections_that_fall_silent_are_given_up() {
     println!("cut off, {}", figures(&load));
     reads_answer(&rt, GIVEN_UP_WITHIN).await;
     load.finish(&rt, "all").await;
+}
+
+/// A commit is lost with its connection, and then the one that asks whether the store is well: that
+/// one is there, and its answer never came.
+#[tokio::test]
+async fn connections_that_are_lost_at_two_commits_in_a_row_close_nothing_for_good() {
+    let Some(cluster) = Cluster::start() else { return };
+    let proxy = Proxy::to(cluster.port()).await;
+    let mut rt = serve(&cluster.url_through(proxy.port())).await;
+    rt.subscription("faults").on("test.fault").add().await;
+    let mut posts = Posts::new(PATIENCE);
+    assert!(matches!(posts.post(&rt).await, Told::Accepted(_)));
+    for losses in [[Loss::Before, Loss::After], [Loss::After, Loss::After], [Loss::Before; 2]] {
+        proxy.lose(&losses);
+        let mut told = posts.post(&rt).await;
+        while !proxy.has_lost_all() {
+            told = posts.post(&rt).await;
+        }
+        println!("{told:?}");
+        posts.heal(&rt).await;
+    }
+    rt.crash().await;
+    posts.check(&rt, "faults").await;
+}
+
+/// The answer to a replay's COMMIT is lost: the replay is there, and runs without a restart.
+#[tokio::test]
+async fn a_replay_whose_answer_is_lost_runs() {
+    let Some(cluster) = Cluster::start() else { return };
+    let proxy = Proxy::to(cluster.port()).await;
+    let rt = serve(&cluster.url_through(proxy.port())).await;
+    let second = "export default (_, c) => { if (!c.replayed) throw new sdk.PermanentError('no') }";
+    rt.subscription("dies").on("test.dies").script(second).add().await;
+    rt.publish("test.dies", serde_json::json!({})).await;
+    let id = rt.dead_letter("dies").await.id().to_owned();
+    let path = format!("/api/v1/dead-letters/{id}");
+    proxy.lose(&[Loss::After]);
+    let body = serde_json::json!({});
+    let told = rt.request(Method::POST, &format!("{path}/replay"), Some(&body)).await;
+    assert!(proxy.has_lost_all() && told.status == 503, "{told:?}");
+    until(PATIENCE, async || {
+        let letter = rt.get(&path).await;
+        if letter["status"] == "replayed" { Ok(()) } else { Err(letter) }
+    })
+    .await
+    .unwrap_or_else(|letter| panic!("not replayed: {letter:#}"));
 }
 
 /// Each connection that readers share is found out by the one who asks on it, with a 503.

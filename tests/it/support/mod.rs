@@ -20,7 +20,7 @@ pub(crate) use collector::{Collector, Span};
 pub(crate) use dump::Dump;
 pub(crate) use expect::{Delivery, Letter};
 pub(crate) use postgres::{Database, postgres_url};
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Loss, Proxy};
 pub(crate) use runtime::TestRuntime;
 pub(crate) use server::Server;
 pub(crate) use wait::{PATIENCE, eventually, until};

@@ -1,6 +1,14 @@
-//! A network that can be cut: what is connected falls silent, and nobody is told.
+//! A network that can be cut: what is connected falls silent, and nobody is told; or a connection is
+//! lost at a COMMIT.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -8,7 +16,19 @@ use tokio::{
 pub(crate) struct Proxy {
     port: u16,
     cuts: watch::Sender<u64>,
+    losses: Losses,
 }
+
+/// A connection that ends at a COMMIT.
+#[derive(Clone, Copy)]
+pub(crate) enum Loss {
+    /// The server has not heard of it.
+    Before,
+    /// It is done, and its answer does not come.
+    After,
+}
+
+type Losses = Arc<Mutex<VecDeque<Loss>>>;
 
 impl Proxy {
     /// Passes connections on to a port of this machine.
@@ -16,13 +36,23 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let (cuts, _) = watch::channel(0);
-        let new = cuts.clone();
+        let (new, losses) = (cuts.clone(), Losses::default());
+        let of_all = Arc::clone(&losses);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(pass(near, port, new.subscribe()));
+                tokio::spawn(pass(near, port, new.subscribe(), Arc::clone(&of_all)));
             }
         });
-        Self { port: own, cuts }
+        Self { port: own, cuts, losses }
+    }
+
+    /// The connections of the next COMMITs are lost, one each.
+    pub(crate) fn lose(&self, losses: &[Loss]) {
+        self.losses.lock().unwrap().extend(losses);
+    }
+
+    pub(crate) fn has_lost_all(&self) -> bool {
+        self.losses.lock().unwrap().is_empty()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -35,12 +65,42 @@ impl Proxy {
     }
 }
 
-async fn pass(mut near: TcpStream, port: u16, mut cut: watch::Receiver<u64>) {
-    let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+async fn pass(near: TcpStream, port: u16, mut cut: watch::Receiver<u64>, losses: Losses) {
+    let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let mut ends = (near, far);
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+        _ = copy(&mut ends, &losses) => return,
         _ = cut.changed() => {}
     }
     // Both stay open: neither side learns of it.
     std::future::pending::<()>().await;
+}
+
+async fn copy((near, far): &mut (TcpStream, TcpStream), losses: &Losses) -> io::Result<()> {
+    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
+    let (mut asked, mut answer) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            length = from_near.read(&mut asked) => match length? {
+                0 => return Ok(()),
+                length => {
+                    let part = &asked[..length];
+                    let is_commit = part.windows(6).any(|word| word == b"COMMIT");
+                    let loss = losses.lock().unwrap().pop_front_if(|_| is_commit);
+                    if matches!(loss, Some(Loss::Before)) {
+                        return Ok(());
+                    }
+                    to_far.write_all(part).await?;
+                    if loss.is_some() {
+                        from_far.read(&mut answer).await?;
+                        return Ok(());
+                    }
+                }
+            },
+            length = from_far.read(&mut answer) => match length? {
+                0 => return Ok(()),
+                length => to_near.write_all(&answer[..length]).await?,
+            },
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Server {
     home: tempfile::TempDir,
     port: u16,
     environment: Vec<(String, String)>,
+    /// Where the log goes, if not into the home.
+    stderr: Option<std::path::PathBuf>,
 }
 
 impl Server {
@@ -36,12 +38,17 @@ impl Server {
             ("TRIPLINE_STORAGE__URL".to_owned(), url),
             ("TRIPLINE_STORAGE__DATA".to_owned(), data.display().to_string()),
         ];
-        Self { child: None, home, port, environment }
+        Self { child: None, home, port, environment, stderr: None }
     }
 
     /// One more variable for every start from now on.
     pub(crate) fn env(&mut self, name: &str, value: impl Into<String>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Where the log goes instead, from the next start on.
+    pub(crate) fn log_to(&mut self, path: &str) {
+        self.stderr = Some(path.into());
     }
 
     /// Starts the process and does not wait for it.
@@ -55,7 +62,9 @@ impl Server {
             .env("NO_COLOR", "1")
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stderr(self.stderr.as_ref().map_or(log, |path| {
+                fs::File::options().append(true).open(path).unwrap()
+            }))
             .process_group(0)
             .spawn()
             .expect("the binary starts");

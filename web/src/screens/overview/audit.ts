@@ -5,16 +5,20 @@ import { href } from '../../router/router.svelte';
 const DONE: Record<string, string> = {
   abort: 'aborted',
   backfill: 'backfilled',
+  backup: 'backed up',
   cancel: 'cancelled',
   create: 'created',
   delete: 'deleted',
   discard: 'discarded',
+  erase: 'erased',
   pause: 'paused',
+  remove: 'removed',
   replay: 'replayed',
   restart: 'restarted',
   restore: 'restored',
   resume: 'resumed',
   revoke: 'revoked',
+  set: 'set',
   update: 'changed',
 };
 

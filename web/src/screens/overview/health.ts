@@ -5,7 +5,8 @@ import { duration } from '../../ui/time';
 
 export interface Sign {
   name: string;
-  tone: 'good' | 'warn' | 'bad';
+  /** Quiet: nobody knows. */
+  tone: 'good' | 'warn' | 'bad' | 'quiet';
   text: string;
 }
 
@@ -26,7 +27,7 @@ function journal({ journal }: Stats): Sign {
 function disk({ journal }: Stats, storage: StorageOut | undefined): Sign {
   const name = 'Disk';
   if (journal.state === 'disk_full') return { name, tone: 'bad', text: 'The disk is full: publishers get 507' };
-  if (!storage) return { name, tone: 'good', text: 'Commits are on disk before they are acknowledged' };
+  if (!storage) return { name, tone: 'quiet', text: 'How full it is is not known' };
   const log = storage.wal_bytes === null ? '' : `, and ${bytes(storage.wal_bytes)} of write-ahead log`;
   const free = storage.free_bytes === null ? '' : `; ${bytes(storage.free_bytes)} free`;
   const tone = storage.free_bytes !== null && storage.free_bytes < LITTLE_ROOM ? 'warn' : 'good';

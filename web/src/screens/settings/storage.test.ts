@@ -21,7 +21,7 @@ const storage = (oldest_at: string | null, ...tables: TableOut[]): StorageOut =>
 const start = '2026-01-01T00:00:00.000Z';
 
 test('a day costs what flows in a day', () => {
-  const held = storage(start, table('events', 100), table('runs', 20), table('scripts', 1_000_000));
+  const held = storage(start, table('events', 100), table('runs', 20), table('scripts', 1_000_000), table('dead_letters', 900_000));
   expect(perDay(held, Date.parse(start) + 2 * HOUR)).toBe(120 * 12);
 });
 

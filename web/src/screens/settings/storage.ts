@@ -4,8 +4,8 @@ import type { StorageOut, TableOut } from '../../api/schema';
 const DAY_MS = 86_400_000;
 /** Less history says nothing about a day. */
 const LEAST_MS = 10 * 60_000;
-/** Tables that grow with every event. */
-const FLOWING = new Set(['dead_letters', 'events', 'key_blocks', 'key_pages', 'outcome_blocks', 'outcome_late', 'recordings', 'runs']);
+/** Tables that grow with every event, and are kept for as long. */
+const FLOWING = new Set(['events', 'key_blocks', 'key_pages', 'outcome_blocks', 'outcome_late', 'recordings', 'runs']);
 
 /** The largest first; those of which nothing is known last. */
 export function bySize(tables: readonly TableOut[]): TableOut[] {

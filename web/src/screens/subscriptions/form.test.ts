@@ -21,6 +21,16 @@ test('how much the waits vary is kept as it was', () => {
   expect(bodyOf(formOf({ ...stored, name: '', event_type: '' })).retry_policy).toMatchObject({ backoff: { jitter: 0 } });
 });
 
+test('where all waits are the same the longest one is not in the way', () => {
+  const fixed = { ...FRESH, kind: 'fixed' as const, initial_ms: 120_000, max_attempts: 3 };
+  expect(bodyOf(fixed).retry_policy).toMatchObject({ backoff: { max_ms: 120_000 } });
+  expect(attempts(fixed)).toEqual([0, 120_000, 240_000]);
+});
+
+test('all attempts that there may be are shown', () => {
+  expect(attempts({ ...FRESH, max_attempts: 100 })).toHaveLength(100);
+});
+
 test('what is empty is nothing, and a key is for strict order alone', () => {
   const body = bodyOf({ ...FRESH, name: ' a ', event_type: 'x.*', ordering_key: '$.id' });
   expect(body).toMatchObject({ name: 'a', filter: null, ordering_key: null, retry_policy: { max_attempts: 3 } });

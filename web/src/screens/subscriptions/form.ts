@@ -80,7 +80,7 @@ export function formOf(one: SubscriptionOut): Form {
 }
 
 export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
-  const { max_attempts, kind, initial_ms, max_ms, factor, jitter_percent: _, cpu_ms, wall_ms, memory_mib, rate_runs, rate_per, expires_after, ...rest } = form;
+  const { max_attempts, kind, initial_ms, max_ms: _max, factor, jitter_percent: _, cpu_ms, wall_ms, memory_mib, rate_runs, rate_per, expires_after, ...rest } = form;
   // An input of numbers gives a number, or nothing.
   const number = (value: string | number | null) => (value === null || String(value).trim() === '' ? null : Number(value));
   const memory = number(memory_mib);
@@ -91,7 +91,7 @@ export function bodyOf(form: Form): Omit<SubscriptionIn, 'paused'> {
     event_type: form.event_type.trim(),
     filter: form.filter.trim() || null,
     ordering_key: form.ordering === 'strict' ? form.ordering_key.trim() || null : null,
-    retry_policy: { max_attempts, backoff: { kind, initial_ms, max_ms, factor, jitter: jitterOf(form) } },
+    retry_policy: { max_attempts, backoff: { kind, initial_ms, max_ms: longest(form), factor, jitter: jitterOf(form) } },
     limits: {
       cpu_ms: number(cpu_ms),
       wall_ms: number(wall_ms),
@@ -107,12 +107,20 @@ export function jitterOf(form: Pick<Form, 'jitter_percent'>): number {
   return Number(form.jitter_percent ?? 0) / 100;
 }
 
+/** The longest wait: where all are the same the form does not ask for it. */
+function longest({ kind, initial_ms, max_ms }: Pick<Form, 'kind' | 'initial_ms' | 'max_ms'>): number {
+  return kind === 'fixed' ? Math.max(max_ms, initial_ms) : max_ms;
+}
+
+/** Most attempts that a policy may have. */
+const ATTEMPTS_MAX = 100;
+
 /** When each attempt comes after the first, in milliseconds, without the jitter. */
 export function attempts(form: Pick<Form, 'max_attempts' | 'kind' | 'initial_ms' | 'max_ms' | 'factor'>): number[] {
   const times = [0];
   let wait = form.initial_ms;
-  for (let attempt = 1; attempt < Math.min(form.max_attempts, 50); attempt += 1) {
-    times.push((times.at(-1) ?? 0) + Math.min(wait, form.max_ms));
+  for (let attempt = 1; attempt < Math.min(form.max_attempts, ATTEMPTS_MAX); attempt += 1) {
+    times.push((times.at(-1) ?? 0) + Math.min(wait, longest(form)));
     if (form.kind === 'exponential') wait *= form.factor;
   }
   return times;
