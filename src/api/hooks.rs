@@ -343,7 +343,8 @@ async fn deliver(
             }
             // Whoever guesses learns nothing from it; the operator reads the reason with the hook.
             if error.0.status == 401 {
-                "the hook's own page says what is wrong with the signature".clone_into(&mut error.0.detail);
+                "the hook's own page says what is wrong with the signature"
+                    .clone_into(&mut error.0.detail);
             }
             Err(error)
         }

@@ -140,8 +140,9 @@ pub(super) struct EventStats {
     /// Ever accepted: the last position in the log.
     #[schema(value_type = u64)]
     pub accepted: Seq,
-    /// Deliveries of running subscriptions that have not ended, wherever they wait; or events that were
-    /// not routed yet, where those are more.
+    /// Deliveries of running subscriptions that could run by now and have not ended (those that wait for
+    /// their next attempt are `deliveries.waiting`); or events that were not routed yet, where those are
+    /// more.
     pub backlog: u64,
     /// Taken by no subscription, since the start.
     pub unmatched: u64,

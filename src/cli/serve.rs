@@ -27,7 +27,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let server = api::bind(&runtime, doors.clone(), listen)
         .with_context(|| format!("cannot serve on {listen} (server.listen)"))?;
     let address = server.addresses.first().copied().unwrap_or(listen);
-    let mut greeting = format!("Tripline {} serves on http://{address}\n", env!("CARGO_PKG_VERSION"));
+    let mut greeting =
+        format!("Tripline {} serves on http://{address}\n", env!("CARGO_PKG_VERSION"));
     if let Some(code) = doors.login_code().filter(|_| cfg!(feature = "dashboard")) {
         greeting += &format!("  dashboard:   http://{}/#code={code}\n", reachable(address));
         greeting += "               (logs in once, within ten minutes)\n";

@@ -2,7 +2,10 @@
 
 use super::Runtime;
 use crate::{
-    actors::{dead_letter::Nudge, scheduler::{Admit, Unsure}},
+    actors::{
+        dead_letter::Nudge,
+        scheduler::{Admit, Unsure},
+    },
     domain::{BulkId, LetterId, Millis},
     store::{self, BulkAction, BulkOperation, BulkState, LetterFilter},
 };

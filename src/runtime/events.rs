@@ -68,12 +68,13 @@ impl Runtime {
         UnmatchedEvents { total: found.total, types }
     }
 
-    /// Deliveries of running subscriptions that have not ended, wherever they wait; or events that were
+    /// Deliveries of running subscriptions that could run by now and have not ended; or events that were
     /// not routed yet, where those are more.
     pub async fn backlog(&self) -> u64 {
         let waiting = self.0.core.call(|core, _| {
             let slots = core.slots.borrow();
-            let depth = slots.values().filter(|slot| slot.runs()).map(|slot| slot.depth()).sum();
+            let open = |slot: &std::rc::Rc<Slot>| slot.in_hand() as u64 + slot.unread.get();
+            let depth = slots.values().filter(|slot| slot.runs()).map(open).sum();
             drop(slots);
             Box::pin(std::future::ready(depth))
         });

@@ -137,14 +137,16 @@ impl World {
     fn fates(&mut self) -> VecDeque<Fate> {
         let mut fates = VecDeque::new();
         while fates.len() < 3 {
-            fates.push_back(match self.chance.random_range(0..if fates.is_empty() { 60 } else { 10 }) {
-                0 => Fate::DieBefore,
-                1 => Fate::DieAfter,
-                2 => Fate::LoseBefore,
-                3 => Fate::LoseAfter,
-                4 => Fate::Full,
-                _ => break,
-            });
+            fates.push_back(
+                match self.chance.random_range(0..if fates.is_empty() { 60 } else { 10 }) {
+                    0 => Fate::DieBefore,
+                    1 => Fate::DieAfter,
+                    2 => Fate::LoseBefore,
+                    3 => Fate::LoseAfter,
+                    4 => Fate::Full,
+                    _ => break,
+                },
+            );
         }
         fates
     }

@@ -150,7 +150,9 @@ impl Store {
 fn empty_log(path: &Path) -> rusqlite::Result<bool> {
     let connection = rusqlite::Connection::open(path)?;
     connection.busy_timeout(READERS_LEFT)?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map(|busy: bool| !busy)
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map(|busy: bool| !busy)
 }
 
 async fn erase_event(

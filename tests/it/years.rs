@@ -175,8 +175,7 @@ async fn slow_clients_are_closed_and_keep_nobody_out() {
     let token = rt.server.admin_token();
     let body = format!("{head}Authorization: Bearer {token}\r\nContent-Length: 1000\r\n\r\n");
     let starts = (0..300).map(|n| if n % 2 == 0 { head.to_owned() } else { body.clone() });
-    let slow: Vec<_> =
-        starts.map(|start| tokio::spawn(trickle(address.clone(), start))).collect();
+    let slow: Vec<_> = starts.map(|start| tokio::spawn(trickle(address.clone(), start))).collect();
     let began = Instant::now();
     let mut worst = Duration::ZERO;
     while began.elapsed() < Duration::from_secs(4) {

@@ -46,7 +46,21 @@ const SCREENS: Record<string, (shop: Shop) => string> = {
   settings: () => '/settings/tokens',
   webhooks: () => '/settings/hooks',
   storage: () => '/settings/storage',
+  versions: (shop) => `/scripts/${shop.script}?versions=all`,
+  'new-subscription': (shop) => `/subscriptions/new?script=${shop.script}&type=finance.PaymentCreated`,
+  secrets: () => '/settings/secrets',
+  keys: () => '/settings/kv',
+  configuration: () => '/settings/configuration',
+  audit: () => '/settings/audit',
+  about: () => '/settings/about',
 };
+
+/** What `send-receipt` should have done. */
+const MENDED = `export default (p) => {
+  if (p.cents % 7 === 0) return { skipped: p.payment };
+  return { sent: p.payment };
+}
+`;
 
 async function shop(): Promise<Shop> {
   const server = await Server.start();
@@ -113,14 +127,33 @@ test('every screen in both themes', async ({ browser }) => {
   for (const colorScheme of ['light', 'dark'] as const) {
     const context = await browser.newContext({ colorScheme, viewport: { width: 1280, height: 800 } });
     const page = await context.newPage();
+    const isWanted = (name: string): boolean => wanted === 'all' || wanted.includes(name);
+    if (isWanted('login')) {
+      await page.goto(`${made.server.url}/`);
+      await page.getByRole('heading', { level: 1 }).waitFor();
+      await page.screenshot({ path: path.join(IMAGES, `login-${colorScheme}.png`) });
+    }
+    if (isWanted('first-run')) {
+      const fresh = await Server.start();
+      await logIn(page, fresh, fresh.token);
+      await page.goto(`${fresh.url}/`);
+      await page.getByRole('heading', { level: 1 }).waitFor();
+      await page.waitForTimeout(1_000);
+      await page.screenshot({ path: path.join(IMAGES, `first-run-${colorScheme}.png`) });
+      await fresh.dispose();
+    }
     await logIn(page, made.server, made.server.token);
-    for (const [name, where] of Object.entries(SCREENS).filter(([name]) => wanted === 'all' || wanted.includes(name))) {
+    for (const [name, where] of Object.entries(SCREENS).filter(([name]) => isWanted(name))) {
       await page.goto(made.server.url + where(made));
       await page.getByRole('heading', { level: 1 }).waitFor();
       await page.waitForTimeout(1_500);
       if (name === 'drain') {
+        await page.locator('.cm-content').first().click();
+        await page.keyboard.press('ControlOrMeta+a');
+        await page.keyboard.insertText(MENDED);
         await page.getByRole('button', { name: /Try on all/ }).click();
-        await page.getByRole('list', { name: 'Letters that fail' }).waitFor();
+        await page.getByText(/[1-9]\d* pass/).waitFor();
+        await page.getByRole('button', { name: /Try on all/ }).waitFor();
       }
       await page.screenshot({ path: path.join(IMAGES, `${name}-${colorScheme}.png`) });
     }

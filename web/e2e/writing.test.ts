@@ -16,7 +16,8 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   const source = page.getByRole('textbox', { name: 'Source' });
   await write(source, 'export default (order) => { console.log("seen"); return { doubled: order.price * 2 } } }');
   await page.getByLabel('Payload').fill('{"price": 21}');
-  await source.press('Control+Enter');
+  // Wherever one is on the page.
+  await page.getByLabel('Payload').press('Control+Enter');
   await expect(page.getByText('compile')).toBeVisible();
   await source.press('Control+End');
   await source.press('Backspace');
@@ -27,7 +28,7 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   await expectAccessible(page);
 
   await page.getByLabel('Name').fill('doubler');
-  await source.press('Control+s');
+  await page.getByLabel('Name').press('Control+s');
   await expect(page.getByText('Version 1 is saved')).toBeVisible();
   await page.getByRole('button', { name: 'Subscribe' }).click();
   const drawer = page.getByRole('dialog', { name: 'New subscription' });

@@ -585,7 +585,11 @@ fn refuse(request: Request, reason: &str) -> Option<Request> {
         Request::Settle(settlement) => {
             let substitute = settlement.unstorable(reason);
             if substitute.is_none() {
-                error!(reason, seq = settlement.seq.0, "the store refused an outcome without content");
+                error!(
+                    reason,
+                    seq = settlement.seq.0,
+                    "the store refused an outcome without content"
+                );
             }
             return substitute.map(|substitute| Request::Settle(Box::new(substitute)));
         }

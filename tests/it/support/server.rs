@@ -62,9 +62,11 @@ impl Server {
             .env("NO_COLOR", "1")
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(self.stderr.as_ref().map_or(log, |path| {
-                fs::File::options().append(true).open(path).unwrap()
-            }))
+            .stderr(
+                self.stderr
+                    .as_ref()
+                    .map_or(log, |path| fs::File::options().append(true).open(path).unwrap()),
+            )
             .process_group(0)
             .spawn()
             .expect("the binary starts");

@@ -97,6 +97,11 @@ export const LANGUAGES: Record<EditorLanguage, () => Extension> = {
   json: () => json(),
 };
 
+function doneBy(deed: (() => void) | undefined): boolean {
+  deed?.();
+  return deed !== undefined;
+}
+
 /**
  * Puts an editor into a shadow root of `host`: in a document CodeMirror writes `<style>` elements,
  * which the content security policy refuses; in a shadow root it constructs style sheets.
@@ -104,8 +109,9 @@ export const LANGUAGES: Record<EditorLanguage, () => Extension> = {
 export function createEditor(options: EditorOptions): EditorView {
   const root = options.host.shadowRoot ?? options.host.attachShadow({ mode: 'open' });
   const keys = [
-    { key: 'Mod-s', preventDefault: true, run: () => (options.onsave?.(), true) },
-    { key: 'Mod-Enter', run: () => (options.onrun?.(), true) },
+    // Without anything to do here they are the page's.
+    { key: 'Mod-s', run: () => doneBy(options.onsave) },
+    { key: 'Mod-Enter', run: () => doneBy(options.onrun) },
   ];
   return new EditorView({
     parent: root,
