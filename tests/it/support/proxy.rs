@@ -92,8 +92,8 @@ async fn copy((near, far): &mut (TcpStream, TcpStream), losses: &Losses) -> io::
                     }
                     to_far.write_all(part).await?;
                     if loss.is_some() {
-                        from_far.read(&mut answer).await?;
-                        return Ok(());
+                        // It has answered once anything comes.
+                        return from_far.read(&mut answer).await.map(drop);
                     }
                 }
             },
