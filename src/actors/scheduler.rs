@@ -90,6 +90,10 @@ pub(crate) struct SchedulerActor {
     /// Reads of rows under way, and the rows that ended meanwhile: what is read may be stale.
     loads: usize,
     ended: FxHashSet<DeliveryId>,
+    /// Delayed emits that the journal has, and is not done with: the store still shows them. And those
+    /// that it was done with while they were read.
+    emits_out: FxHashSet<ScheduledId>,
+    emits_ended: FxHashSet<ScheduledId>,
     /// A turn is under way: events are being read.
     turning: bool,
     /// The one suspect that is marked and runs, or is about to.
@@ -127,6 +131,8 @@ impl SchedulerActor {
             reading: FxHashSet::default(),
             loads: 0,
             ended: FxHashSet::default(),
+            emits_out: FxHashSet::default(),
+            emits_ended: FxHashSet::default(),
             turning: false,
             suspect: None,
             suspect_is_out: false,
@@ -207,6 +213,7 @@ impl SchedulerActor {
         }
         while let Some(&(_, id)) = self.emits_due.first().filter(|(at, _)| *at <= now) {
             if let Some(scheduled) = self.drop_emit(id) {
+                self.emits_out.insert(id);
                 self.core.journal.submit(Request::Due(scheduled));
             }
         }
@@ -414,6 +421,7 @@ impl SchedulerActor {
         };
         ctx.spawn(load.into_actor(self).map(move |loaded, actor, ctx| {
             actor.loading = false;
+            let emits_ended = std::mem::take(&mut actor.emits_ended);
             let ended = actor.loaded();
             match loaded {
                 Ok((rows, emits)) => {
@@ -425,7 +433,11 @@ impl SchedulerActor {
                         actor.readmit(row);
                     }
                     for scheduled in emits {
-                        if !actor.emits.contains_key(&scheduled.id) {
+                        let id = scheduled.id;
+                        let is_known = actor.emits.contains_key(&id)
+                            || actor.emits_out.contains(&id)
+                            || emits_ended.contains(&id);
+                        if !is_known {
                             actor.admit_emit(scheduled);
                         }
                     }
@@ -577,6 +589,10 @@ impl Handler<Told> for SchedulerActor {
             }
         }
         for id in &committed.scheduled_done {
+            self.emits_out.remove(id);
+            if self.loading {
+                self.emits_ended.insert(*id);
+            }
             self.drop_emit(*id);
         }
         if idle {

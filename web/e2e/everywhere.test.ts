@@ -58,6 +58,7 @@ function screensOf({ event, script, subscription, letter, run }: Stored): string
     `/dead-letters/${letter}`,
     '/runs',
     `/runs/${run}`,
+    '/delayed',
     '/supervision',
     ...settings,
   ];

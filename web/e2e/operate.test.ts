@@ -162,3 +162,16 @@ test('a secret is set and never shown', async ({ page, server }) => {
   await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
   await expect(page.getByText('No secrets yet')).toBeVisible();
 });
+
+test('an event that was emitted for later is seen and cancelled', async ({ page, server }) => {
+  await server.handle('reminds', 'order.placed', `export default async (o) => { await sdk.events.emit('order.reminder', { n: o.n }, { delay: '2d' }); }`);
+  await server.emit('order.placed', { n: 7 });
+  await page.goto(`${server.url}/delayed`);
+  const row = page.getByRole('row', { name: /order\.reminder/ });
+  await row.click();
+  const dialog = page.getByRole('dialog', { name: 'order.reminder' });
+  await expect(dialog.getByText('7', { exact: true })).toBeVisible();
+  await expectAccessible(page);
+  await dialog.getByRole('button', { name: 'Cancel it for good' }).click();
+  await expect(page.getByText('Nothing is delayed')).toBeVisible();
+});

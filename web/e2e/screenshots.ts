@@ -42,6 +42,7 @@ const SCREENS: Record<string, (shop: Shop) => string> = {
   drain: (shop) => `/scripts/${shop.failing}?drain=1`,
   runs: () => '/runs',
   run: (shop) => `/runs/${shop.run}`,
+  delayed: () => '/delayed',
   supervision: () => '/supervision?order=cpu',
   settings: () => '/settings/tokens',
   webhooks: () => '/settings/hooks',
@@ -82,7 +83,7 @@ export default async function (payment: Payment) {
     retry_policy: { max_attempts: 3, backoff: { kind: 'fixed', initial_ms: 150 } },
   });
   await server.handle('fraud-check', 'finance.**', `export default (p) => { if (!p.customer) throw new sdk.PermanentError('no customer'); return { risk: p.amount / 1000 }; }`, { filter: '$.amount > 400' });
-  await server.handle('sync-crm', 'customer.*', `export default async (p) => { await sdk.kv.set('customer/' + p.customer, p); return { synced: p.customer }; }`);
+  await server.handle('sync-crm', 'customer.*', `export default async (p) => { await sdk.kv.set('customer/' + p.customer, p); await sdk.events.emit('customer.reminder', { customer: p.customer }, { delay: '2d' }); return { synced: p.customer }; }`);
   await server.handle('vat-report', 'finance.PaymentCreated', `export default (p) => ({ vat: Math.round(p.amount * 19) / 100 })`, { filter: '$.country == "DE"' });
 
   await server.api('PUT', 'secrets/github', { value: 'for the pictures' });

@@ -65,6 +65,12 @@ export const screens: readonly Screen[] = [
   },
   { path: '/runs/:id', title: 'Run', load: () => import('./screens/runs/Run.svelte') },
   {
+    path: '/delayed',
+    title: 'Delayed',
+    load: () => import('./screens/delayed/Delayed.svelte'),
+    nav: { icon: 'clock', key: 'l', group: 'work' },
+  },
+  {
     path: '/supervision',
     title: 'Supervision',
     load: () => import('./screens/supervision/Supervision.svelte'),

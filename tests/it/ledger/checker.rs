@@ -14,8 +14,12 @@ use super::{
 };
 use crate::support::{Api, until};
 
-/// How long the backlog may take to drain on a busy machine with an unoptimised build.
-const DRAIN: Duration = Duration::from_secs(120);
+/// How long the backlog may take to drain on a busy machine with an unoptimised build: what came between
+/// more kills is more.
+fn drain() -> Duration {
+    Duration::from_secs(100 + super::kills() as u64)
+}
+
 /// Enough to see the pattern.
 const FINDINGS_MAX: usize = 30;
 
@@ -59,7 +63,7 @@ pub(super) async fn check(api: &Api, workload: &Workload, ledger: &Ledger) -> Ve
 /// Kills from outside may meet one delivery twice while it runs alone: it is then taken for what
 /// killed the process, and dead. An operator knows better, and replays those; how many it were.
 pub(super) async fn replay_host_crashes(api: &Api) -> usize {
-    let rests = until(DRAIN, async || idle(&api.get("/api/v1/stats").await)).await;
+    let rests = until(drain(), async || idle(&api.get("/api/v1/stats").await)).await;
     if let Err(stats) = rests {
         let events = api.all("/api/v1/events?data=false").await;
         let open: Vec<_> = events.iter().filter(|event| !is_over(event)).take(5).collect();
@@ -70,7 +74,7 @@ pub(super) async fn replay_host_crashes(api: &Api) -> usize {
         let all = json!({ "error_kind": "host_crash" });
         let operation = api.post("/api/v1/dead-letters/replay", &all).await;
         let path = format!("/api/v1/bulk/{}", text(&operation["id"]));
-        let taken = until(DRAIN, async || {
+        let taken = until(drain(), async || {
             let now = api.get(&path).await;
             if now["state"] == "done" { Ok(()) } else { Err(now) }
         });
@@ -95,7 +99,7 @@ async fn drained(
     items: &BTreeMap<&str, Item>,
     workload: &Workload,
 ) -> Result<Vec<Value>, Vec<String>> {
-    until(DRAIN, async || {
+    until(drain(), async || {
         // A cheap look first, so that the drain is not held up by ours.
         if let Err(stats) = idle(&api.get("/api/v1/stats").await) {
             return Err(vec![format!("stuck after the drain: {stats}")]);
@@ -110,7 +114,7 @@ async fn drained(
 
 /// All events with their deliveries, once each of those has ended.
 async fn looked_into(api: &Api) -> Result<Vec<Value>, String> {
-    until(DRAIN, async || {
+    until(drain(), async || {
         let events = api.all("/api/v1/events?data=false").await;
         match events.iter().find(|event| !is_over(event)) {
             Some(open) => Err(format!("stuck after the drain: {open}")),

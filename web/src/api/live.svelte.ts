@@ -113,6 +113,8 @@ export class Live {
     });
     source.addEventListener('missed', (event: MessageEvent<string>) => {
       this.missed += (JSON.parse(event.data) as { messages: number }).messages;
+      // What they told of is read anew, as after a break.
+      for (const listener of this.#reconnected) listener();
     });
     source.addEventListener('error', () => this.#broken());
   }

@@ -8,6 +8,7 @@ import { session } from '../api/session.svelte';
 import type { Role } from '../api/schema';
 import Stage from '../testing/Stage.svelte';
 import DeadLetters from './dead-letters/DeadLetters.svelte';
+import Delayed from './delayed/Delayed.svelte';
 import Events from './events/Events.svelte';
 import Overview from './overview/Overview.svelte';
 import Run from './runs/Run.svelte';
@@ -61,6 +62,7 @@ const SCREENS: Record<string, Case> = {
   'dead letters': { Screen: DeadLetters, empty: 'Nothing is dead' },
   runs: { Screen: Runs, empty: 'Nothing has run yet' },
   run: { Screen: Run, props: { id: 'r' } },
+  delayed: { Screen: Delayed, empty: 'Nothing is delayed' },
   supervision: { Screen: Supervision },
   tokens: { Screen: Tokens },
   secrets: { Screen: Secrets, empty: 'No secrets yet' },
