@@ -177,7 +177,7 @@ impl SchedulerActor {
     fn admit_emit(&mut self, scheduled: Scheduled) {
         self.emits_due.insert((scheduled.due_at, scheduled.id));
         self.emits.insert(scheduled.id, scheduled);
-        // Those that are due last make room: what is not held is due no sooner than what is.
+        // Those that are due last make room; as of rows, what comes afterwards may go before them.
         while self.emits.len() > HELD_MAX {
             self.more_emits = true;
             if let Some((_, id)) = self.emits_due.pop_last() {

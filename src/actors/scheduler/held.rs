@@ -1,7 +1,9 @@
 //! The rows that the scheduler holds: of each subscription those that are due soonest, up to its
 //! share of the room. Whatever many wait for one subscription, no other one waits for it.
 //!
-//! Of the rows of a subscription that are not held none is due sooner than those that are.
+//! When rows are read or let go, none that is not held is due sooner than those that are. Rows that come
+//! later may break that until few are held and the next read mends it: what was let go is then late, by
+//! as much as those are due later, and never lost.
 
 use std::collections::BTreeSet;
 
