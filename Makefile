@@ -58,8 +58,9 @@ bench: ## Criterion benchmarks
 
 soak: ## The ledger test with 200 kills on each database, and all faults that a release is tested with
 	TRIPLINE_LEDGER_KILLS=200 TRIPLINE_FAULT_CALLS=200 TRIPLINE_FAULT_RESTARTS=20 \
-	  TRIPLINE_FAULT_SESSIONS=50 TRIPLINE_FAULT_STOP_S=10 tests/with-postgres \
-	  cargo test $(LOCKED) --test it -- ledger faults crash_points --nocapture --test-threads 1
+	  TRIPLINE_FAULT_SESSIONS=50 TRIPLINE_FAULT_STOP_S=10 TRIPLINE_MIGRATION_ROWS=1000000 \
+	  tests/with-postgres \
+	  cargo test $(LOCKED) --test it -- ledger faults crash_points within_a_minute --nocapture --test-threads 1
 
 example: $(GITHUB)/node_modules/.package-lock.json ## Real GitHub webhooks through useful scripts: runs it, prints what happened
 	cargo build --bin tripline $(LOCKED)

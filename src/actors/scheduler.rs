@@ -13,14 +13,15 @@ use std::{
     collections::{BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{error, warn};
+use uuid::Uuid;
 
-use self::held::Held;
+use self::held::{At, Held};
 use super::{
     core::Core,
     journal::{Request, Settlement, Told},
@@ -43,6 +44,11 @@ const TRIAL_GRACE: Duration = Duration::from_secs(2);
 const READS_MAX: usize = 4;
 /// A commit whose connection was lost has ended after so long, one way or the other.
 const UNSURE_FOR: Duration = Duration::from_secs(5);
+/// How soon a read that failed is tried again.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Where a read brought nothing that could be held, the next one waits for so many times as long as
+/// it took.
+const READ_REST: u32 = 10;
 /// Longest sleep.
 const NAP_MAX: Duration = Duration::from_secs(1);
 
@@ -77,16 +83,17 @@ pub(crate) struct SchedulerActor {
     rows: Held,
     emits_due: BTreeSet<(Millis, ScheduledId)>,
     emits: FxHashMap<ScheduledId, Scheduled>,
-    /// The store has rows, of any subscription or none, or delayed emits, that are not held.
+    /// Rows of whatever subscription have to be read as soon as none is held.
     more_rows: bool,
-    more_emits: bool,
+    /// The store has delayed emits that are not held; none of those is due before this.
+    emits_beyond: Option<(Millis, ScheduledId)>,
     /// What is due soonest has to be read, however many are held.
     unsure: bool,
     loading: bool,
-    /// Subscriptions of which the store has rows that are not held; true: they are to be read now.
-    beyond: FxHashMap<SubscriptionId, bool>,
-    /// Subscriptions whose rows are being read.
-    reading: FxHashSet<SubscriptionId>,
+    /// Subscriptions whose rows have to be read, however many are held.
+    to_read: FxHashSet<SubscriptionId>,
+    /// Subscriptions whose rows are being read, or that rest after it (false).
+    reading: FxHashMap<SubscriptionId, bool>,
     /// Reads of rows under way, and the rows that ended meanwhile: what is read may be stale.
     loads: usize,
     ended: FxHashSet<DeliveryId>,
@@ -124,11 +131,12 @@ impl SchedulerActor {
             emits_due: BTreeSet::new(),
             emits: FxHashMap::default(),
             more_rows: true,
-            more_emits: true,
+            // As good as none: they are read first of all.
+            emits_beyond: Some((Millis(i64::MIN), ScheduledId(Uuid::nil()))),
             unsure: false,
             loading: false,
-            beyond: FxHashMap::default(),
-            reading: FxHashSet::default(),
+            to_read: FxHashSet::default(),
+            reading: FxHashMap::default(),
             loads: 0,
             ended: FxHashSet::default(),
             emits_out: FxHashSet::default(),
@@ -144,11 +152,12 @@ impl SchedulerActor {
         }
     }
 
+    fn is_held(&self, id: DeliveryId) -> bool {
+        self.rows.contains(id) || self.suspect == Some(id) || self.suspected.contains(&id)
+    }
+
     fn admit(&mut self, row: DeliveryRow) {
-        let is_held = self.rows.contains(row.id)
-            || self.suspect == Some(row.id)
-            || self.suspected.contains(&row.id);
-        if is_held || row.status == RowStatus::Dying {
+        if self.is_held(row.id) || row.status == RowStatus::Dying {
             return;
         }
         if row.status == RowStatus::Suspect || self.may_have_run_at_the_crash(&row) {
@@ -163,10 +172,7 @@ impl SchedulerActor {
             self.suspects.insert(at, row);
             return;
         }
-        let subscription = row.subscription;
-        if !self.rows.insert(row) {
-            self.beyond.entry(subscription).or_default();
-        }
+        self.rows.insert(row);
     }
 
     fn may_have_run_at_the_crash(&self, row: &DeliveryRow) -> bool {
@@ -174,15 +180,27 @@ impl SchedulerActor {
             && self.core.slot(row.subscription).is_some_and(|slot| slot.takes_row_for_suspect())
     }
 
+    /// Holds the emit if it is due before those that are not held. Whichever are due last make room.
     fn admit_emit(&mut self, scheduled: Scheduled) {
-        self.emits_due.insert((scheduled.due_at, scheduled.id));
+        let at = (scheduled.due_at, scheduled.id);
+        if self.emits_beyond.is_some_and(|beyond| at >= beyond) {
+            return;
+        }
+        self.emits_due.insert(at);
         self.emits.insert(scheduled.id, scheduled);
-        // Those that are due last make room; as of rows, what comes afterwards may go before them.
         while self.emits.len() > HELD_MAX {
-            self.more_emits = true;
-            if let Some((_, id)) = self.emits_due.pop_last() {
-                self.emits.remove(&id);
-            }
+            let last = *self.emits_due.last().expect("each has its time");
+            self.leave_emits(last);
+        }
+    }
+
+    /// Emits that are due at `at` or later may be in the store and not held; those that are held are let
+    /// go.
+    fn leave_emits(&mut self, at: (Millis, ScheduledId)) {
+        let beyond = self.emits_beyond.map_or(at, |beyond| beyond.min(at));
+        self.emits_beyond = Some(beyond);
+        for (_, id) in self.emits_due.split_off(&beyond) {
+            self.emits.remove(&id);
         }
     }
 
@@ -318,6 +336,12 @@ impl SchedulerActor {
         });
     }
 
+    fn waits(&self, row: &DeliveryRow) {
+        if let Some(slot) = self.core.slot(row.subscription) {
+            slot.rows_waiting.set(slot.rows_waiting.get() + 1);
+        }
+    }
+
     /// Its row ends without being handed to the subscription, which counts what waits.
     fn waits_no_more(&self, row: &DeliveryRow) {
         if let Some(slot) = self.core.slot(row.subscription) {
@@ -392,7 +416,7 @@ impl SchedulerActor {
         let handle = slot.and_then(|slot| slot.handle.borrow().clone());
         let Some(handle) = handle else {
             self.core.rows_out.borrow_mut().remove(&row.id);
-            self.beyond.entry(row.subscription).or_default();
+            // It is read again when the subscription runs again: `Release` says so.
             return;
         };
         self.suspect_is_out |= self.suspect == Some(row.id);
@@ -401,117 +425,174 @@ impl SchedulerActor {
 
     /// Reads the soonest rows and emits again once few are held.
     fn load_more(&mut self, ctx: &mut Context<Self>) {
-        self.read_beyond(ctx);
+        self.read_low(ctx);
         let wanted = (self.more_rows && self.rows.is_empty() && self.suspects.is_empty())
-            || (self.more_emits && self.emits.len() <= HELD_MAX / 2)
+            || self.emits_are_low()
             || self.unsure;
         if !wanted || self.loading {
             return;
         }
         self.loading = true;
         self.more_rows = false;
-        self.more_emits = false;
+        // What comes while they are read is held.
+        self.emits_beyond = None;
         let unsure = std::mem::take(&mut self.unsure);
         self.loads += 1;
-        let store = self.core.store.clone();
+        let (store, began) = (self.core.store.clone(), Instant::now());
         let load = async move {
             let rows = store.deliveries().waiting(None, HELD_MAX as u64).await?;
             let emits = store.scheduled().waiting(None, HELD_MAX as u64).await?;
             Ok::<_, crate::store::Error>((rows, emits))
         };
         ctx.spawn(load.into_actor(self).map(move |loaded, actor, ctx| {
-            actor.loading = false;
             let emits_ended = std::mem::take(&mut actor.emits_ended);
             let ended = actor.loaded();
             match loaded {
                 Ok((rows, emits)) => {
-                    let (full_rows, full_emits) = (rows.len() == HELD_MAX, emits.len() == HELD_MAX);
-                    if full_rows {
-                        actor.look_beyond(false);
+                    actor.rows_loaded(rows, &ended, unsure);
+                    actor.emits_loaded(emits, &emits_ended);
+                    if actor.emits_are_low() {
+                        // The journal has them all: what it leaves is read in a moment.
+                        let rest = NO_ROOM.max(began.elapsed() * READ_REST);
+                        ctx.run_later(rest, |actor, ctx| {
+                            actor.loading = false;
+                            actor.turn(ctx);
+                        });
+                    } else {
+                        actor.loading = false;
                     }
-                    for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
-                        actor.readmit(row);
-                    }
-                    for scheduled in emits {
-                        let id = scheduled.id;
-                        let is_known = actor.emits.contains_key(&id)
-                            || actor.emits_out.contains(&id)
-                            || emits_ended.contains(&id);
-                        if !is_known {
-                            actor.admit_emit(scheduled);
-                        }
-                    }
-                    // Where all were of those that stand still, the next read would be the same.
-                    actor.more_rows |= full_rows && !actor.rows.is_empty();
-                    actor.more_emits |= full_emits;
                     actor.turn(ctx);
                 }
                 Err(error) => {
                     warn!(%error, "waiting deliveries cannot be read yet");
-                    actor.more_rows = true;
-                    actor.more_emits = true;
-                    actor.unsure |= unsure;
-                    ctx.run_later(Duration::from_millis(500), |actor, ctx| actor.turn(ctx));
+                    ctx.run_later(READ_AGAIN, |actor, ctx| {
+                        actor.loading = false;
+                        actor.unsure = true;
+                        actor.turn(ctx);
+                    });
                 }
             }
         }));
     }
 
-    /// Whoever has rows that wait may have more than are held.
-    fn look_beyond(&mut self, now: bool) {
+    /// Few delayed emits are held, and more are in the store.
+    fn emits_are_low(&self) -> bool {
+        self.emits_beyond.is_some() && self.emits.len() <= HELD_MAX / 2
+    }
+
+    fn rows_loaded(&mut self, rows: Vec<DeliveryRow>, ended: &FxHashSet<DeliveryId>, unsure: bool) {
+        let last = rows.last().filter(|_| rows.len() == HELD_MAX).map(|r| (r.next_at, r.id));
+        for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
+            if unsure && self.is_untold_replay(&row) {
+                self.waits(&row);
+            }
+            self.readmit(row);
+        }
+        if let Some(last) = last {
+            self.leave_all(last);
+            // Where all were of those that stand still, the next read would be the same.
+            self.more_rows |= !self.rows.is_empty();
+        }
+    }
+
+    fn emits_loaded(&mut self, emits: Vec<Scheduled>, ended: &FxHashSet<ScheduledId>) {
+        let last = emits.last().filter(|_| emits.len() == HELD_MAX).map(|e| (e.due_at, e.id));
+        for scheduled in emits {
+            let id = scheduled.id;
+            let is_known =
+                self.emits.contains_key(&id) || self.emits_out.contains(&id) || ended.contains(&id);
+            if !is_known {
+                self.admit_emit(scheduled);
+            }
+        }
+        if let Some(last) = last {
+            self.leave_emits(last);
+        }
+    }
+
+    /// A replay whose commit was not answered: nobody counted that it waits. Where not all rows of its
+    /// subscription are held, it cannot be told from those that were counted.
+    fn is_untold_replay(&self, row: &DeliveryRow) -> bool {
+        let is_replay = row.letter.is_some() && row.attempts == 0;
+        let all_are_held = !self.rows.is_cut(row.subscription)
+            && !self.to_read.contains(&row.subscription)
+            && !self.reading.contains_key(&row.subscription)
+            && self.core.slot(row.subscription).is_some_and(|slot| slot.runs());
+        let is_known = self.is_held(row.id) || self.core.rows_out.borrow().contains_key(&row.id);
+        is_replay && all_are_held && !is_known
+    }
+
+    /// Whoever has rows that wait may have more in the store than are held, due at `at` or later.
+    fn leave_all(&mut self, at: At) {
         let slots = self.core.slots.borrow();
         for slot in slots.values().filter(|slot| slot.rows_waiting.get() > 0 && slot.runs()) {
-            *self.beyond.entry(slot.id).or_default() |= now;
+            self.rows.leave(slot.id, at);
         }
     }
 
     /// Reads on for subscriptions of which few rows are held, and more are in the store.
-    fn read_beyond(&mut self, ctx: &mut Context<Self>) {
+    fn read_low(&mut self, ctx: &mut Context<Self>) {
+        let reads = self.reading.values().filter(|is_read| **is_read).count();
         // `Release` brings those back that stand still.
-        self.beyond.retain(|id, _| self.core.slot(*id).is_some_and(|slot| slot.runs()));
-        let is_wanted = |(id, now): &(&SubscriptionId, &bool)| {
-            (**now || self.rows.is_low(**id)) && !self.reading.contains(*id)
-        };
-        let room = READS_MAX.saturating_sub(self.reading.len());
-        let next: Vec<SubscriptionId> =
-            self.beyond.iter().filter(is_wanted).map(|(id, _)| *id).take(room).collect();
+        let stands_still = |id| self.core.slot(id).is_some_and(|slot| !slot.runs());
+        self.to_read.retain(|id| !stands_still(*id));
+        let wanted = self.to_read.iter().copied().chain(self.rows.low());
+        let next: FxHashSet<SubscriptionId> = wanted
+            .filter(|id| !self.reading.contains_key(id) && !stands_still(*id))
+            .take(READS_MAX.saturating_sub(reads))
+            .collect();
         for subscription in next {
-            self.beyond.remove(&subscription);
             self.read_of(subscription, ctx);
         }
     }
 
     fn read_of(&mut self, subscription: SubscriptionId, ctx: &mut Context<Self>) {
-        self.reading.insert(subscription);
+        self.to_read.remove(&subscription);
+        self.reading.insert(subscription, true);
+        self.rows.open(subscription);
         self.loads += 1;
         let in_hand = self.core.slot(subscription).map_or(0, |slot| slot.in_hand());
         // Those in hand are in the store, too, and due before all others.
-        let limit = (self.rows.share() + in_hand) as u64;
-        let store = self.core.store.clone();
-        let load = async move { store.deliveries().soonest_of(subscription, limit).await };
+        let limit = self.rows.share() + in_hand;
+        let (store, began) = (self.core.store.clone(), Instant::now());
+        let load = async move { store.deliveries().soonest_of(subscription, limit as u64).await };
         ctx.spawn(load.into_actor(self).map(move |rows, actor, ctx| {
-            actor.reading.remove(&subscription);
             let ended = actor.loaded();
             match rows {
                 Ok(rows) => {
-                    let is_full = rows.len() as u64 == limit;
+                    let last = rows.last().map(|row| (row.next_at, row.id));
+                    let last = last.filter(|_| rows.len() == limit);
                     for row in rows.into_iter().filter(|row| !ended.contains(&row.id)) {
                         actor.readmit(row);
                     }
-                    if is_full && actor.rows.is_low(subscription) {
+                    if let Some(last) = last {
+                        actor.rows.leave(subscription, last);
+                    }
+                    if last.is_some() && actor.rows.is_low(subscription) {
                         // All are on their way somewhere: what they leave is read in a moment.
-                        ctx.notify_later(Release(subscription), NO_ROOM);
-                    } else if is_full {
-                        actor.beyond.entry(subscription).or_default();
+                        let rest = NO_ROOM.max(began.elapsed() * READ_REST);
+                        actor.rest(subscription, rest, ctx);
+                    } else {
+                        actor.reading.remove(&subscription);
                     }
                     actor.turn(ctx);
                 }
                 Err(error) => {
                     warn!(%error, "rows of a subscription cannot be read yet");
-                    ctx.notify_later(Release(subscription), Duration::from_millis(500));
+                    actor.to_read.insert(subscription);
+                    actor.rest(subscription, READ_AGAIN, ctx);
                 }
             }
         }));
+    }
+
+    /// Reads no rows of the subscription for so long.
+    fn rest(&mut self, subscription: SubscriptionId, rest: Duration, ctx: &mut Context<Self>) {
+        self.reading.insert(subscription, false);
+        ctx.run_later(rest, move |actor, ctx| {
+            actor.reading.remove(&subscription);
+            actor.turn(ctx);
+        });
     }
 
     /// A read of rows has come back: those that ended before it did.
@@ -632,10 +713,13 @@ impl Handler<Admit> for SchedulerActor {
 
     fn handle(&mut self, Admit(rows): Admit, ctx: &mut Context<Self>) {
         for row in rows {
-            if let Some(slot) = self.core.slot(row.subscription) {
-                slot.rows_waiting.set(slot.rows_waiting.get() + 1);
+            // A read may have brought it already.
+            let is_news = row.is_news(self.core.rows_out.borrow().get(&row.id));
+            if is_news && !self.is_held(row.id) {
+                self.core.rows_out.borrow_mut().remove(&row.id);
+                self.waits(&row);
+                self.admit(row);
             }
-            self.admit(row);
         }
         self.turn(ctx);
     }
@@ -668,7 +752,9 @@ impl Handler<Forget> for SchedulerActor {
             }
         }
         // In the store others may have become due as well.
-        self.look_beyond(true);
+        let slots = self.core.slots.borrow().clone();
+        let waiting = slots.values().filter(|slot| slot.rows_waiting.get() > 0 && slot.runs());
+        self.to_read.extend(waiting.map(|slot| slot.id));
         self.turn(ctx);
     }
 }
@@ -677,7 +763,7 @@ impl Handler<Release> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, Release(subscription): Release, ctx: &mut Context<Self>) {
-        self.beyond.insert(subscription, true);
+        self.to_read.insert(subscription);
         self.turn(ctx);
     }
 }

@@ -1140,7 +1140,7 @@ impl SubscriptionActor {
     ) -> bool {
         let policy = &self.definition().retry_policy;
         let failed = policy.failed(error.kind, delivery.attempts(), retry_after, rand::random());
-        let (dead, now) = (failed.wait.is_none(), Millis::steady());
+        let (dead, now) = (failed.wait.is_none(), Millis::now());
         let old = delivery.row.as_deref();
         let row = DeliveryRow {
             script_version: version,
@@ -1162,7 +1162,7 @@ impl SubscriptionActor {
                 self.slot.meters().dead.increment(1);
                 tally.dead += 1;
                 if error.kind != ErrorKind::Expired {
-                    tally.breaker.died(row.first_failed_at.unwrap_or(now));
+                    tally.breaker.died(row.first_failed_at.unwrap_or(now).by_steady());
                 }
             } else {
                 self.slot.meters().failed.increment(1);

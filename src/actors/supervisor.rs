@@ -206,7 +206,7 @@ pub(crate) fn suspect(core: &Rc<Core>, slot: &Rc<Slot>, event: &Event) {
         subscription: slot.id,
         status: RowStatus::Suspect,
         attempts: 0,
-        next_at: Millis::now(),
+        next_at: Millis::steady(),
         error: None,
         first_failed_at: None,
         script_version: 0,

@@ -44,6 +44,12 @@ impl Millis {
         STEADY.ahead.fetch_add(at.0.saturating_sub(Self::steady().0).max(0), Relaxed);
     }
 
+    /// What the steady clock showed when the wall clock showed this, if that was not set since.
+    #[must_use]
+    pub fn by_steady(self) -> Self {
+        Self(self.0.saturating_add(Self::steady().0 - Self::now().0))
+    }
+
     #[must_use]
     pub fn plus(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))

@@ -1,7 +1,11 @@
 //! Canaries: every kind of secret goes through a full workload, good and bad, and is then looked for
 //! everywhere that somebody else may look.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Method, header};
@@ -9,11 +13,13 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, raw_sql};
 
-use crate::support::{Api, Database, Server, TestRuntime, http};
+use crate::support::{Api, Collector, Database, Server, TestRuntime, eventually, http};
 
 const SECRET: &str = "canary-secret-5b1e9f";
 const HOOK_SECRET: &str = "canary-hook-7c2d40";
 const DATABASE_PASSWORD: &str = "canary-database-93aa";
+/// What the collector of traces wants to see, and nobody else.
+const COLLECTOR_KEY: &str = "canary-collector-e4410b";
 /// A value that is no secret yet, in a body that cannot be taken.
 const UNSET: &str = "canary-unset-1d77c4";
 
@@ -57,12 +63,16 @@ async fn no_secret_turns_up_where_it_does_not_belong_on_postgresql() {
 async fn no_secret_turns_up(database: Database) {
     let url = database.create().await;
     let with_password = url.as_deref().map(password_in);
-    let mut server = Server::new(
-        "[log]\nlevel = \"debug\"\n[script]\nrecord = \"all\"\n",
-        with_password.as_deref(),
+    let collector = Collector::start().await;
+    let config = format!(
+        "[log]\nlevel = \"debug\"\n[script]\nrecord = \"all\"\n[telemetry]\n\
+         otlp_endpoint = \"http://{}\"\notlp_headers = \"x-api-key={COLLECTOR_KEY}\"\n",
+        collector.address
     );
+    let mut server = Server::new(&config, with_password.as_deref());
     server.start().await;
     let mut rt = TestRuntime::of(server);
+    let live = live(&rt).await;
     let (canaries, roles) = work(&rt).await;
 
     for (role, api) in &roles {
@@ -74,6 +84,15 @@ async fn no_secret_turns_up(database: Database) {
     for (what, answer) in mistakes(&rt, &canaries).await {
         canaries.absent(what, answer.as_bytes());
     }
+    search_spans(&canaries, &collector).await;
+    let told = eventually("the live feed to tell of all", async || {
+        let told = live.lock().expect("no panic").clone();
+        let deaths = String::from_utf8_lossy(&told).matches("\"outcome\":\"dead\"").count();
+        if deaths >= 4 { Ok(told) } else { Err(deaths) }
+    })
+    .await;
+    canaries.absent("the live feed", &told);
+    search_backup(&canaries, &rt, database).await;
     rt.server.stop();
     canaries.absent("the log", without_login_link(&rt.server.whole_log()).as_bytes());
     search_files(&canaries, &rt.server.data(), &rt.server.admin_token());
@@ -81,6 +100,53 @@ async fn no_secret_turns_up(database: Database) {
         for (table, text) in rows(&url).await {
             canaries.absent(&format!("the table {table}"), text.as_bytes());
         }
+    }
+}
+
+/// What the live feed tells from now on.
+async fn live(rt: &TestRuntime) -> Arc<Mutex<Vec<u8>>> {
+    let feed = http().get(rt.server.url() + "/api/v1/live").bearer_auth(rt.server.admin_token());
+    let mut feed = feed.send().await.expect("an answer");
+    assert_eq!(feed.status().as_u16(), 200);
+    let told: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let heard = Arc::clone(&told);
+    tokio::spawn(async move {
+        while let Ok(Some(bytes)) = feed.chunk().await {
+            heard.lock().expect("no panic").extend(&bytes);
+        }
+    });
+    told
+}
+
+/// Spans of all runs have come, with the key that the collector wants in no body.
+async fn search_spans(canaries: &Canaries, collector: &Collector) {
+    let runs = eventually("the spans of all runs", async || {
+        let runs = collector.spans().iter().filter(|s| s.text("name").starts_with("run")).count();
+        if runs >= 5 { Ok(runs) } else { Err(runs) }
+    })
+    .await;
+    for request in collector.requests() {
+        assert_eq!(request.headers["x-api-key"], COLLECTOR_KEY);
+        canaries.absent("a span", request.body.as_bytes());
+        canaries.absent("the collector's path", request.path.as_bytes());
+    }
+    assert!(runs >= 5);
+}
+
+/// The file of a backup, and what it is restored to: it may be compressed.
+async fn search_backup(canaries: &Canaries, rt: &TestRuntime, database: Database) {
+    let file = rt.server.home().join("canary.backup");
+    let path = file.display().to_string();
+    let (code, said) = rt.server.cli_meanwhile(&["backup", &path]).await;
+    assert_eq!(code, 0, "{said}");
+    canaries.absent("what backup says", said.as_bytes());
+    canaries.absent("the backup", &fs::read(&file).expect("a file"));
+    let elsewhere = Server::new("", database.create().await.as_deref());
+    let (code, said) = elsewhere.cli(&["restore", &path]);
+    assert_eq!(code, 0, "{said}");
+    canaries.absent("what restore says", said.as_bytes());
+    if matches!(database, Database::Sqlite) {
+        search_files(canaries, &elsewhere.data(), "");
     }
 }
 
@@ -96,6 +162,7 @@ async fn work(rt: &TestRuntime) -> (Canaries, Vec<(&'static str, Api)>) {
     let mut canaries = vec![
         ("the database's password", DATABASE_PASSWORD.to_owned()),
         ("a secret", SECRET.to_owned()),
+        ("the collector's key", COLLECTOR_KEY.to_owned()),
         ("a hook's secret", HOOK_SECRET.to_owned()),
         ("what was to be a secret", UNSET.to_owned()),
         ("the admin token", rt.server.admin_token()),
@@ -176,7 +243,7 @@ async fn reads(rt: &TestRuntime, api: &Api) -> Vec<String> {
     let document = rt.get("/api/openapi.json").await;
     let mut paths = vec!["/".to_owned(), "/api/docs".to_owned()];
     for (path, item) in document["paths"].as_object().expect("paths") {
-        // The stream has no end; what it says is what `/events` says.
+        // The stream has no end; what it says is searched by itself.
         if item.get("get").is_none() || path.ends_with("/live") {
             continue;
         }

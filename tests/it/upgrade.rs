@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Read as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use migration::Migrator;
@@ -208,9 +208,9 @@ fn halves(columns: bool, step: bool, kill: u32) -> bool {
     step
 }
 
-#[tokio::test]
-async fn a_kill_during_migration_leaves_the_old_or_the_new_schema_on_sqlite() {
-    let mut server = Server::new(KEEP, None);
+/// A server with a store of the first release; the store's path.
+async fn old_sqlite() -> (Server, PathBuf) {
+    let server = Server::new(KEEP, None);
     fs::create_dir_all(server.data()).unwrap();
     let path = server.data().join("tripline.db");
     let db = rusqlite::Connection::open(&path).unwrap();
@@ -224,7 +224,52 @@ async fn a_kill_during_migration_leaves_the_old_or_the_new_schema_on_sqlite() {
     );
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute_batch(&events(&series)).unwrap();
-    drop(db);
+    (server, path)
+}
+
+/// A server with a database of the first release, and a connection to that.
+async fn old_postgres() -> (Server, PgConnection) {
+    let url = Database::Postgres.create().await.unwrap();
+    let server = Server::new(KEEP, Some(&url));
+    fs::create_dir_all(server.data()).unwrap();
+    old_store(&url).await.close().await.unwrap();
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let sql = events(&format!("generate_series(1, {}) AS series (n)", rows()));
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    (server, db)
+}
+
+/// A minute for a million events, whatever the start has to do besides.
+async fn migrates(mut server: Server) {
+    let begun = Instant::now();
+    server.start().await;
+    let took = begun.elapsed();
+    println!("{} events of the first release: open after {took:.1?}", rows());
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    let steps = Migrator::migrations().len() - RELEASED_STEPS as usize;
+    for step in 1..=steps {
+        let told = format!("schema step {step} of {steps} is done");
+        assert!(server.log().contains(&told), "no {told:?} in {}", server.log());
+    }
+    let stats = TestRuntime::of(server).get("/api/v1/stats").await;
+    assert_eq!(stats["journal"]["seq"], rows(), "{stats:#}");
+}
+
+#[tokio::test]
+async fn many_events_migrate_within_a_minute_on_sqlite() {
+    migrates(old_sqlite().await.0).await;
+}
+
+#[tokio::test]
+async fn many_events_migrate_within_a_minute_on_postgres() {
+    if Database::Postgres.available() {
+        migrates(old_postgres().await.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_kill_during_migration_leaves_the_old_or_the_new_schema_on_sqlite() {
+    let (mut server, path) = old_sqlite().await;
     let mut old = 0;
     for kill in 0.. {
         server.launch();
@@ -256,13 +301,7 @@ async fn a_kill_during_migration_leaves_the_old_or_the_new_schema_on_postgres() 
     if !Database::Postgres.available() {
         return;
     }
-    let url = Database::Postgres.create().await.unwrap();
-    let mut server = Server::new(KEEP, Some(&url));
-    fs::create_dir_all(server.data()).unwrap();
-    old_store(&url).await.close().await.unwrap();
-    let mut db = PgConnection::connect(&url).await.unwrap();
-    let sql = events(&format!("generate_series(1, {}) AS series (n)", rows()));
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    let (mut server, mut db) = old_postgres().await;
     let mut old = 0;
     for kill in 0.. {
         server.launch();

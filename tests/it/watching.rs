@@ -37,6 +37,61 @@ async fn alerts_and_dashboard_name_metrics_that_there_are() {
         assert!(named.len() > 5, "{file} names {named:?}");
         let missing: Vec<&String> = named.difference(&there).collect();
         assert!(missing.is_empty(), "{file} names {missing:?}, which /metrics has not");
+        labels_are_there(file, &text.replace("\\\"", "\""), metrics.as_str().expect("a text"));
+    }
+}
+
+/// Names of labels in `{…}` of each metric that a text names, and in its `by (…)`.
+fn matched(text: &str) -> Vec<(String, Vec<String>)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let metrics = text.match_indices("tripline_").filter_map(|(at, _)| {
+        let name: String = text[at..].chars().take_while(|c| word(*c)).collect();
+        let labels = text[at + name.len()..].strip_prefix('{')?.split_once('}')?.0;
+        let labels = labels.split(',').filter_map(|pair| pair.split(['=', '!', '~']).next());
+        Some((name, labels.map(str::to_owned).collect()))
+    });
+    metrics.collect()
+}
+
+/// Labels by which a text sums up, or that it shows.
+fn shown(text: &str) -> BTreeSet<String> {
+    let sums = text.split(" by (").skip(1).filter_map(|rest| rest.split(')').next());
+    let shows = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    let shows = shows.map(|of| of.trim().trim_start_matches("$labels.").trim_start_matches('.'));
+    let labels = sums.flat_map(|list| list.split(',')).chain(shows).map(str::trim);
+    labels.filter(|label| !label.contains(['$', ' '])).map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn labels_are_there(file: &str, text: &str, metrics: &str) {
+    // Prometheus itself gives these.
+    let given = ["instance", "job", "le"];
+    let series = |name: &str| -> Vec<&str> {
+        let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+        metrics.lines().filter(of).collect()
+    };
+    let has = |line: &str, label: &str| {
+        line.contains(&format!("{{{label}=\"")) || line.contains(&format!(",{label}=\""))
+    };
+    for (name, labels) in matched(text) {
+        for label in labels.iter().filter(|label| !given.contains(&label.as_str())) {
+            let is_there = series(&name).iter().any(|line| has(line, label));
+            assert!(is_there, "{file}: {name} has no label {label:?}");
+        }
+    }
+    for label in shown(text).iter().filter(|label| !given.contains(&label.as_str())) {
+        let is_there = metrics.lines().any(|line| has(line, label));
+        assert!(is_there, "{file}: no metric has a label {label:?}");
+    }
+}
+
+#[test]
+fn labels_that_are_not_there_are_found() {
+    let metrics = "tripline_a_total{b=\"1\",c=\"2\"} 3\ntripline_d{e=\"1\"} 1\n";
+    labels_are_there("it", "sum by (b, e) (rate(tripline_a_total{c!=\"x\"}[5m]))", metrics);
+    for wrong in ["tripline_a_total{e=\"1\"}", "sum by (f) (tripline_d)", "{{ $labels.f }}"] {
+        let found = std::panic::catch_unwind(|| labels_are_there("it", wrong, metrics));
+        assert!(found.is_err(), "{wrong}");
     }
 }
 
