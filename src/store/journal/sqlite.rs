@@ -3,6 +3,9 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -33,6 +36,10 @@ const RESTART_PAGES: i32 = 2 * CHECKPOINT_PAGES;
 /// How long commits may wait for readers then, and how long it is left alone if that was not enough.
 const READERS_WAIT_MS: u32 = 250;
 const RESTART_AGAIN: Duration = Duration::from_secs(5);
+
+/// Bytes before the frames of the log, and before the page of each.
+const LOG_HEAD: u64 = 32;
+const FRAME_HEAD: i64 = 24;
 
 /// For locks that others hold; as each connection has it from the start.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
@@ -187,7 +194,7 @@ impl JournalStore for SqliteJournal {
         let _turn = gate.hold();
         self.connection = None;
         let connection = open(&self.path)?;
-        settle_log(&connection)?;
+        settle_log(&connection, &self.path)?;
         let state = state(&connection)?;
         if state.epoch != self.epoch {
             return Err(CommitError::Stale { ours: self.epoch });
@@ -263,14 +270,49 @@ fn open(path: &Path) -> Result<Connection, CommitError> {
 /// Moves all of the write-ahead log into the database, and empties it. After a sync that failed nobody
 /// knows what of the log is on disk, though the cache shows it whole: what this writes and syncs anew
 /// may be trusted.
-fn settle_log(connection: &Connection) -> Result<(), CommitError> {
+fn settle_log(connection: &Connection, path: &Path) -> Result<(), CommitError> {
+    let wait = |ms| connection.busy_timeout(Duration::from_millis(u64::from(ms))).map_err(unknown);
+    wait(READERS_WAIT_MS)?;
     let busy: bool = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(unknown)?;
-    if busy {
-        return Err(CommitError::Unknown("the write-ahead log is being read".into()));
+    wait(BUSY_TIMEOUT_MS)?;
+    // Somebody reads from it, perhaps for long: a backup.
+    if busy { rewrite_log(connection, path) } else { Ok(()) }
+}
+
+/// Writes the log over itself, under its readers: each byte stays what it is, and is synced anew, for the
+/// commit that failed may have torn the page in which the one before ends. What follows that, and might
+/// be taken for a commit after a crash, is cut off.
+fn rewrite_log(connection: &Connection, path: &Path) -> Result<(), CommitError> {
+    let number = |pragma: &str, column| {
+        connection.query_row(pragma, [], |row| row.get::<_, i64>(column)).map_err(unknown)
+    };
+    let page = number("PRAGMA page_size", 0)?;
+    // Those that count. We have the turn to write: there will be no more.
+    let frames = number("PRAGMA wal_checkpoint(NOOP)", 1)?;
+    let length = LOG_HEAD + encode::unsigned(frames * (FRAME_HEAD + page));
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(unknown)?;
+    let rewritten = rewrite(&crate::store::wal_path(path), length);
+    connection.execute_batch("ROLLBACK").map_err(unknown)?;
+    rewritten.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => CommitError::Full,
+        _ => CommitError::Unknown(format!("the write-ahead log could not be rewritten: {error}")),
+    })
+}
+
+fn rewrite(path: &Path, length: u64) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut bytes = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let part = bytes.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut bytes[..part], at)?;
+        file.write_all_at(&bytes[..part], at)?;
+        at += part as u64;
     }
-    Ok(())
+    file.set_len(length)?;
+    file.sync_all()
 }
 
 fn check_pragma(connection: &Connection, name: &str, expected: &str) -> Result<(), CommitError> {

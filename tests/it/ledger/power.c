@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define STORE "tripline.db"
+#define PAGE 4096
 
 struct change {
   struct change *next;
@@ -106,6 +107,16 @@ static void remember(int fd, off_t at, const void *bytes, size_t length, int tru
   pthread_mutex_unlock(&lock);
 }
 
+/* Call with the lock held. */
+static void forget_all(struct file *file) {
+  for (struct change *change = file->first, *next; change; change = next) {
+    next = change->next;
+    free(change);
+  }
+  file->first = NULL;
+  file->last = &file->first;
+}
+
 static int shadow_path(char *path, const char *name) {
   return snprintf(path, PATH_MAX, "%s/%s", getenv("POWER_SHADOW"), name);
 }
@@ -147,11 +158,40 @@ static int fails(int fd, int calls, int from) {
     errno = ENOSPC;                     \
     return -1;                          \
   }
+/* Call with the lock held. */
+static void tear_all(struct file *file) {
+  char path[PATH_MAX], torn[PAGE];
+  memset(torn, 0xff, sizeof torn);
+  shadow_path(path, file->name);
+  int shadow = open(path, O_CREAT | O_WRONLY, 0600);
+  if (shadow < 0) abort();
+  for (struct change *change = file->first; change; change = change->next)
+    for (off_t at = change->at / PAGE * PAGE; at < change->at + (off_t)change->length; at += PAGE)
+      if (REAL(pwrite)(shadow, torn, sizeof torn, at) != PAGE) abort();
+  close(shadow);
+}
+
+/* A sync that fails leaves pages in the cache that no later one writes, unless they are changed anew;
+ * what is on disk in their place may be torn. */
 #define SYNC_MAY_FAIL(fd)             \
   if (fails(fd, SYNCS, SYNC_FROM)) {  \
+    forget(fd);                       \
     errno = EIO;                      \
     return -1;                        \
   }
+
+/* What was written since the last sync is nowhere but in the cache, for good; of the log, the whole
+ * pages that it stood in are lost. */
+static void forget(int fd) {
+  pthread_mutex_lock(&lock);
+  struct file *file = file_of(fd);
+  if (file) {
+    size_t length = strlen(file->name);
+    if (length > 4 && !strcmp(file->name + length - 4, "-wal")) tear_all(file);
+    forget_all(file);
+  }
+  pthread_mutex_unlock(&lock);
+}
 
 /* What was written before the sync began is on disk now. */
 static void carry_over(int fd) {
@@ -240,14 +280,7 @@ int unlink(const char *path) {
     REAL(unlink)(shadow);
     pthread_mutex_lock(&lock);
     for (struct file *file = files; file; file = file->next)
-      if (!strcmp(file->name, name)) {
-        for (struct change *change = file->first, *next; change; change = next) {
-          next = change->next;
-          free(change);
-        }
-        file->first = NULL;
-        file->last = &file->first;
-      }
+      if (!strcmp(file->name, name)) forget_all(file);
     pthread_mutex_unlock(&lock);
   }
   return failed;
