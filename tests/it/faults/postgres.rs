@@ -74,6 +74,40 @@ async fn a_database_that_stands_still_holds_nobody_up() {
     load.finish(&rt, "all").await;
 }
 
+/// The database dies, and all are led to its standby: which only reads for a while, and then takes its
+/// place. It had every commit before that was answered.
+#[tokio::test]
+async fn a_failover_to_a_standby_loses_nothing() {
+    let Some(cluster) = Cluster::start() else { return };
+    let standby = cluster.standby().await;
+    let proxy = Proxy::to(cluster.port()).await;
+    let rt = serve(&cluster.url_through(proxy.port())).await;
+    let load = Load::start(&rt);
+    load.go_on().await;
+    let full = load.rate(Duration::from_secs(1)).await;
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.stop_at_once();
+        cluster
+    });
+    let _gone = cluster.await.unwrap();
+    proxy.lead_to(standby.port());
+    let refused = load.refused();
+    until(PATIENCE, async || {
+        let now = load.refused();
+        if now > refused { Ok(()) } else { Err(now) }
+    })
+    .await
+    .expect("publishers are told that nothing can be written");
+    reads_answer(&rt, PATIENCE).await;
+    let standby = tokio::task::spawn_blocking(move || {
+        standby.promote();
+        standby
+    });
+    let _standby = standby.await.unwrap();
+    println!("failed over, back within {:?}, {}", back(&load, full).await, figures(&load));
+    load.finish(&rt, "all").await;
+}
+
 /// Whoever reads is told as well, and not only that something failed.
 #[tokio::test]
 async fn a_database_that_is_away_is_said_to_be() {

@@ -10,6 +10,8 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
+use super::eventually;
+
 pub(crate) struct Cluster {
     /// Of `initdb` and `pg_ctl`.
     programs: PathBuf,
@@ -27,6 +29,39 @@ impl Cluster {
             assert!(std::env::var_os("CI").is_none(), "in CI no test is skipped");
             return None;
         };
+        let cluster = Self::new(programs);
+        cluster.run("initdb", &["-U", "tripline", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        cluster.control(&["start"]);
+        Some(cluster)
+    }
+
+    /// Another server that has all of this one's commits before they are answered, and takes none
+    /// itself until it is [promoted](Self::promote).
+    pub(crate) async fn standby(&self) -> Self {
+        let standby = Self::new(self.programs.clone());
+        let port = self.port.to_string();
+        standby.run("pg_basebackup", &["-h", "127.0.0.1", "-p", &port, "-U", "tripline", "-R"]);
+        standby.control(&["start"]);
+        let mut admin = PgConnection::connect(&self.url()).await.unwrap();
+        for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            raw_sql(sql).execute(&mut admin).await.unwrap();
+        }
+        eventually("the standby to follow in step", async || {
+            let state = "SELECT sync_state FROM pg_stat_replication";
+            let state: Option<String> =
+                sqlx::query_scalar(state).fetch_optional(&mut admin).await.unwrap();
+            if state.as_deref() == Some("sync") { Ok(()) } else { Err(state) }
+        })
+        .await;
+        standby
+    }
+
+    /// The standby takes commits from now on.
+    pub(crate) fn promote(&self) {
+        self.control(&["promote"]);
+    }
+
+    fn new(programs: PathBuf) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
             use std::os::unix::fs::MetadataExt;
@@ -37,10 +72,7 @@ impl Cluster {
             chown(home.path(), Some(user), Some(user)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self { programs, home, port, user };
-        cluster.run("initdb", &["-U", "tripline", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
-        cluster.control(&["start"]);
-        Some(cluster)
+        Self { programs, home, port, user }
     }
 
     /// Of a database that is there from the start.

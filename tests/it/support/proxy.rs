@@ -4,7 +4,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use tokio::{
@@ -15,6 +18,7 @@ use tokio::{
 
 pub(crate) struct Proxy {
     port: u16,
+    to: Arc<AtomicU16>,
     cuts: watch::Sender<u64>,
     losses: Losses,
 }
@@ -37,13 +41,16 @@ impl Proxy {
         let own = listener.local_addr().unwrap().port();
         let (cuts, _) = watch::channel(0);
         let (new, losses) = (cuts.clone(), Losses::default());
+        let to = Arc::new(AtomicU16::new(port));
+        let of_new = Arc::clone(&to);
         let of_all = Arc::clone(&losses);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
+                let port = of_new.load(Ordering::Relaxed);
                 tokio::spawn(pass(near, port, new.subscribe(), Arc::clone(&of_all)));
             }
         });
-        Self { port: own, cuts, losses }
+        Self { port: own, to, cuts, losses }
     }
 
     /// The connections of the next COMMITs are lost, one each.
@@ -53,6 +60,11 @@ impl Proxy {
 
     pub(crate) fn has_lost_all(&self) -> bool {
         self.losses.lock().unwrap().is_empty()
+    }
+
+    /// New connections go to another port.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::Relaxed);
     }
 
     pub(crate) fn port(&self) -> u16 {
