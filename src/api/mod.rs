@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod extract;
 mod filters;
+mod finish;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hooks;
@@ -105,6 +106,7 @@ pub fn configure(runtime: Runtime, doors: Data<Doors>) -> impl FnOnce(&mut Servi
                     .wrap(from_fn(security::guard))
                     .service(
                         web::scope("/api/v1")
+                            .wrap(from_fn(finish::what_was_begun))
                             .wrap(from_fn(auth::recognise))
                             .configure(events::routes)
                             .configure(erase::routes)

@@ -9,6 +9,7 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{Database, Server, TestRuntime, eventually};
 
@@ -247,4 +248,57 @@ async fn erasing_while_somebody_reads_the_log_holds_no_publisher_up() {
     reader.execute_batch("COMMIT").unwrap();
     let answer = erasing.await.unwrap();
     assert_eq!((&answer.body["events"], &answer.body["overwritten"]), (&json!(1), &json!(true)));
+}
+
+/// Whoever asked may hang up: a proxy gives up after a minute, and a duty is not half done for that.
+#[tokio::test]
+async fn an_erasure_goes_on_when_whoever_asked_hangs_up() {
+    const EVENTS: u64 = 10_000;
+    let (rt, _) = start(Database::Sqlite).await;
+    let event = |n| json!({ "type": "user.seen", "subject": "user-1", "data": { "n": n } });
+    let mut ids = Vec::new();
+    for from in (0..EVENTS).step_by(500) {
+        let events: Value = (from..from + 500).map(event).collect();
+        let taken = rt.post("/api/v1/events", &events).await;
+        ids.extend(
+            taken["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()),
+        );
+    }
+    let kept = async || {
+        let events = rt.all("/api/v1/events?type=user.seen").await;
+        events.iter().filter(|event| !event["data"].is_null()).count()
+    };
+    let body = r#"{"subject":"user-1"}"#;
+    let request = format!(
+        "POST /api/v1/events/erase HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        rt.server.admin_token(),
+        body.len()
+    );
+    let address = rt.server.url().replace("http://", "");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    eventually("the first slice to be erased", async || {
+        for uid in [&ids[0], &ids[ids.len() - 1]] {
+            if rt.get(&format!("/api/v1/events/{uid}")).await["data"].is_null() {
+                return Ok(());
+            }
+        }
+        Err("all are there")
+    })
+    .await;
+    // Not politely: the connection is reset.
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    assert!(kept().await > 0, "void: it was over before");
+    eventually("everything to be erased", async || match kept().await {
+        0 => Ok(()),
+        left => Err(left),
+    })
+    .await;
+    eventually("the audit line", async || {
+        let audit = rt.get("/api/v1/audit").await;
+        if audit["items"][0]["action"] == "event.erase" { Ok(()) } else { Err(audit) }
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -12,13 +12,10 @@ use super::{
     publisher::{Item, source},
     workload::Workload,
 };
-use crate::support::{Api, until};
+use crate::support::{Api, PATIENCE, until};
 
-/// How long the backlog may take to drain on a busy machine with an unoptimised build: what came between
-/// more kills is more.
-fn drain() -> Duration {
-    Duration::from_secs(100 + super::kills() as u64)
-}
+/// Between two looks at whether anything waits.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// Enough to see the pattern.
 const FINDINGS_MAX: usize = 30;
@@ -63,8 +60,7 @@ pub(super) async fn check(api: &Api, workload: &Workload, ledger: &Ledger) -> Ve
 /// Kills from outside may meet one delivery twice while it runs alone: it is then taken for what
 /// killed the process, and dead. An operator knows better, and replays those; how many it were.
 pub(super) async fn replay_host_crashes(api: &Api) -> usize {
-    let rests = until(drain(), async || idle(&api.get("/api/v1/stats").await)).await;
-    if let Err(stats) = rests {
+    if let Err(stats) = rest(api).await {
         let events = api.all("/api/v1/events?data=false").await;
         let open: Vec<_> = events.iter().filter(|event| !is_over(event)).take(5).collect();
         panic!("stuck before the check: {open:#?}\nof {stats}");
@@ -74,13 +70,29 @@ pub(super) async fn replay_host_crashes(api: &Api) -> usize {
         let all = json!({ "error_kind": "host_crash" });
         let operation = api.post("/api/v1/dead-letters/replay", &all).await;
         let path = format!("/api/v1/bulk/{}", text(&operation["id"]));
-        let taken = until(drain(), async || {
+        let taken = until(PATIENCE, async || {
             let now = api.get(&path).await;
             if now["state"] == "done" { Ok(()) } else { Err(now) }
         });
         taken.await.unwrap_or_else(|now| panic!("letters that are not replayed: {now}"));
     }
     crashed
+}
+
+/// Returns once nothing waits any more; or, where nothing has moved for [`PATIENCE`], what still does.
+/// How long it takes in all follows the number of kills and the machine.
+async fn rest(api: &Api) -> Result<(), Value> {
+    let mut seen = (Value::Null, Instant::now());
+    loop {
+        let Err(stats) = idle(&api.get("/api/v1/stats").await) else { return Ok(()) };
+        let moves = json!([stats["events"]["backlog"], stats["deliveries"]]);
+        if seen.0 != moves {
+            seen = (moves, Instant::now());
+        } else if seen.1.elapsed() > PATIENCE {
+            return Err(stats);
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }
 
 fn idle(stats: &Value) -> Result<(), Value> {
@@ -99,9 +111,9 @@ async fn drained(
     items: &BTreeMap<&str, Item>,
     workload: &Workload,
 ) -> Result<Vec<Value>, Vec<String>> {
-    until(drain(), async || {
+    until(PATIENCE, async || {
         // A cheap look first, so that the drain is not held up by ours.
-        if let Err(stats) = idle(&api.get("/api/v1/stats").await) {
+        if let Err(stats) = rest(api).await {
             return Err(vec![format!("stuck after the drain: {stats}")]);
         }
         let events = api.all("/api/v1/events?deliveries=false").await;
@@ -114,7 +126,7 @@ async fn drained(
 
 /// All events with their deliveries, once each of those has ended.
 async fn looked_into(api: &Api) -> Result<Vec<Value>, String> {
-    until(drain(), async || {
+    until(PATIENCE, async || {
         let events = api.all("/api/v1/events?data=false").await;
         match events.iter().find(|event| !is_over(event)) {
             Some(open) => Err(format!("stuck after the drain: {open}")),
