@@ -377,7 +377,8 @@ async fn remove(
         nobody_imports(&runtime, &script, "deleted").await?;
     }
     runtime.store().scripts().delete(*id, extract::if_match(&request)?).await?;
-    note(&runtime, &editor.0, "script.delete", format!("script {id}"), None).await?;
+    let detail = serde_json::json!({ "name": script.name }).to_string();
+    note(&runtime, &editor.0, "script.delete", format!("script {id}"), Some(detail)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -532,8 +532,9 @@ async fn remove(
 ) -> Result<HttpResponse, ApiError> {
     let revision = extract::if_match(&request)?;
     let discard = removal.discard == Some(true);
+    let name = runtime.store().subscriptions().names(&[*id]).await?.remove(&*id);
     let discarded = runtime.subscriptions().delete(*id, revision, discard).await?;
-    let detail = serde_json::json!({ "discarded": discarded }).to_string();
+    let detail = serde_json::json!({ "name": name, "discarded": discarded }).to_string();
     note(&runtime, &editor.0, "subscription.delete", format!("subscription {id}"), Some(detail))
         .await?;
     Ok(HttpResponse::NoContent().finish())

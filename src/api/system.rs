@@ -485,7 +485,8 @@ pub(super) struct AuditOut {
     pub action: String,
     /// A kind and an id.
     pub target: String,
-    /// What the script or subscription is called now; null for other things and deleted ones.
+    /// What the script, subscription or token is called now, or was when it was deleted; null for other
+    /// things.
     #[schema(required = true)]
     pub target_name: Option<String>,
     #[schema(value_type = serde_json::Value)]
@@ -507,23 +508,24 @@ pub(super) struct AuditSearch {
 async fn audit(
     _: Viewer,
     runtime: Data<Runtime>,
+    doors: Data<Doors>,
     search: Query<AuditSearch>,
 ) -> Result<Json<Page<AuditOut>>, ApiError> {
     let limit = extract::limit(search.limit)?;
     let before = extract::cursor::<AuditId>(AUDIT, search.cursor.as_deref())?;
     let entries = runtime.store().audit().page(before, limit + 1).await?;
-    let names = target_names(&runtime, &entries).await?;
+    let names = target_names(&runtime, &doors, &entries).await?;
     Ok(Json(Page::of(
         AUDIT,
         entries,
         limit,
         |entry| entry.id.to_string(),
         |entry| AuditOut {
+            target_name: names.get(&entry.target).cloned().or_else(|| deleted_name(&entry)),
             id: entry.id,
             at: entry.at,
             actor: entry.actor,
             action: entry.action,
-            target_name: names.get(&entry.target).cloned(),
             target: entry.target,
             detail: entry
                 .detail
@@ -532,9 +534,18 @@ async fn audit(
     )))
 }
 
-/// Names of the scripts and subscriptions that entries are about, by the entries' targets.
+/// What was deleted keeps its name in the line that says so.
+fn deleted_name(entry: &AuditEntry) -> Option<String> {
+    let is_delete = entry.action.ends_with(".delete");
+    let detail = entry.detail.as_deref().filter(|_| is_delete)?;
+    let detail: serde_json::Value = serde_json::from_str(detail).ok()?;
+    detail["name"].as_str().map(str::to_owned)
+}
+
+/// Names of the scripts, subscriptions and tokens that entries are about, by the entries' targets.
 async fn target_names(
     runtime: &Runtime,
+    doors: &Doors,
     entries: &[AuditEntry],
 ) -> Result<HashMap<String, String>, ApiError> {
     let targets = || entries.iter().filter_map(|entry| entry.target.split_once(' '));
@@ -549,10 +560,13 @@ async fn target_names(
     let subscriptions = runtime.store().subscriptions().names(&subscriptions).await?;
     let scripts = runtime.store().scripts().names(&scripts).await?;
     let subscriptions = subscriptions.into_iter().map(|(id, n)| (format!("subscription {id}"), n));
+    let tokens =
+        doors.tokens().into_iter().map(|token| (format!("token {}", token.id), token.name));
     Ok(scripts
         .into_iter()
         .map(|(id, n)| (format!("script {id}"), n))
         .chain(subscriptions)
+        .chain(tokens)
         .collect())
 }
 

@@ -225,6 +225,20 @@ async fn lists_for_people_carry_names() {
     };
     assert_eq!(named("subscription.create"), "ship");
     assert!(named("script.create").is_string());
+
+    // Nor do those of what is gone.
+    let token = rt.post("/api/v1/tokens", &json!({ "name": "deploys", "role": "editor" })).await;
+    let path = format!("/api/v1/tokens/{}", token["id"].as_str().unwrap());
+    rt.request(Method::DELETE, &path, None).await.ok(&path);
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("ship"));
+    rt.request(Method::DELETE, &path, None).await.ok(&path);
+    let audit = rt.all("/api/v1/audit").await;
+    for (action, name) in
+        [("token.create", "deploys"), ("token.revoke", "deploys"), ("subscription.delete", "ship")]
+    {
+        let entry = audit.iter().find(|entry| entry["action"] == action).expect("an entry");
+        assert_eq!(entry["target_name"], name, "{entry}");
+    }
 }
 
 /// Guesses are slowed down per address, so that nobody else is locked out by them.

@@ -1,6 +1,6 @@
 //! The JSON API as a client sees it.
 
-use std::sync::Once;
+use std::{sync::Once, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -113,5 +113,7 @@ pub(crate) fn http() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     // A second test of the same process finds it installed.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    reqwest::Client::builder().no_proxy().build().expect("a client without special needs")
+    // A test that thinks for long does not hear that the server hangs up what is idle.
+    let client = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2));
+    client.build().expect("a client without special needs")
 }

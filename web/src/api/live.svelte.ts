@@ -51,8 +51,8 @@ export class Live {
   retryAt = $state<number | null>(null);
   /** Messages that the server dropped because this screen was too slow. */
   missed = $state(0);
-  /** Events accepted per second, oldest first. */
-  history = $state.raw<number[]>(Array<number>(HISTORY).fill(0));
+  /** Events accepted in each of the last seconds, oldest first; null where nobody looked. */
+  history = $state.raw<(number | null)[]>(Array<null>(HISTORY).fill(null));
 
   #source: EventSource | null = null;
   #listeners = new Set<(message: LiveMessage) => void>();
@@ -61,6 +61,8 @@ export class Live {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hide: ReturnType<typeof setTimeout> | undefined;
   #second = 0;
+  /** The line has been there since the last tick. */
+  #whole = false;
 
   constructor(private readonly open: () => EventSource = () => new EventSource(urlOf('/api/v1/live'))) {}
 
@@ -133,6 +135,7 @@ export class Live {
     this.retryAt = null;
     this.#source?.close();
     this.#source = null;
+    this.#whole = false;
   }
 
   #visible(visible: boolean): void {
@@ -151,8 +154,9 @@ export class Live {
   }
 
   #tick(): void {
-    this.history = [...this.history.slice(1), this.#second];
+    this.history = [...this.history.slice(1), this.#whole ? this.#second : null];
     this.#second = 0;
+    this.#whole = this.state === 'live';
   }
 }
 

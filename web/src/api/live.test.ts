@@ -59,8 +59,23 @@ test('a broken line is tried again, each time later, and tells when it is back',
   expect(back).toHaveBeenCalledOnce();
 });
 
+test('only seconds that were seen whole are drawn', () => {
+  expect(live.history.every((second) => second === null)).toBe(true);
+  vi.advanceTimersByTime(400);
+  last().say('hello');
+  last().say('commit', { accepted: 2 });
+  vi.advanceTimersByTime(1_000);
+  last().say('commit', { accepted: 5 });
+  vi.advanceTimersByTime(1_000);
+  last().dispatchEvent(new Event('error'));
+  vi.advanceTimersByTime(1_000);
+  expect(live.history.slice(-4)).toEqual([null, null, 5, null]);
+});
+
 test('messages reach those who listen, and what was missed is counted', () => {
   const heard = vi.fn();
+  last().say('hello');
+  vi.advanceTimersByTime(1_000);
   const off = live.listen(heard);
   last().say('commit', { accepted: 3 });
   last().say('missed', { messages: 4 });

@@ -36,7 +36,12 @@ export interface Deed {
 export function deed({ action, target, target_name }: Pick<AuditOut, 'action' | 'target' | 'target_name'>): Deed {
   const word = action.split('.').at(-1) ?? action;
   const [, kind = target, id = ''] = /^(.*) (\S+)$/.exec(target) ?? [];
-  return { verb: DONE[word] ?? word, kind, id, name: target_name ?? (id && `…${id.slice(-6)}`), link: word === 'delete' ? null : pageOf(kind, id) };
+  return { verb: DONE[word] ?? word, kind, id, name: target_name ?? short(id), link: word === 'delete' ? null : pageOf(kind, id) };
+}
+
+/** Ids end in what tells them apart; names, such as a secret's, stay as they are. */
+function short(id: string): string {
+  return /^[0-9a-f-]{32,}$|:[0-9a-f]{40,}$/i.test(id) ? `…${id.slice(-6)}` : id;
 }
 
 function pageOf(kind: string, id: string): string | null {

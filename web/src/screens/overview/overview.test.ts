@@ -53,7 +53,8 @@ test('a range that nobody offers is ten minutes', () => {
 test('the audit trail reads as sentences', () => {
   const read = (action: string, target: string, target_name: string | null = null) => deed({ action, target, target_name });
   expect(read('subscription.pause', 'subscription 42', 'ship')).toEqual({ verb: 'paused', kind: 'subscription', id: '42', name: 'ship', link: '/subscriptions/42' });
-  expect(read('dead_letter.replay', 'dead letter 1234567')).toMatchObject({ verb: 'replayed', kind: 'dead letter', name: '…234567' });
+  expect(read('dead_letter.replay', 'dead letter 01a22ffc-fd0b-7789-b4c5-9e0099dffe6e')).toMatchObject({ verb: 'replayed', kind: 'dead letter', name: '…dffe6e' });
+  expect(read('secret.set', 'secret stripe_api_key').name).toBe('stripe_api_key');
   expect(read('script.delete', 'script 1').link).toBeNull();
   expect(read('config.sing', 'everything')).toMatchObject({ verb: 'sing', kind: 'everything', name: '' });
 });
