@@ -15,6 +15,23 @@ export function span(total: number, rowHeight: number, top: number, height: numb
   return { from: Math.min(Math.max(first, 0), total), to: Math.min(Math.max(last, 0), total) };
 }
 
+/** Where to scroll, at least, so that the row at `at` is in sight of a box of `height` scrolled to `top`. */
+export function into(at: number, rowHeight: number, top: number, height: number): number {
+  return Math.min(Math.max(top, (at + 1) * rowHeight - height), at * rowHeight);
+}
+
+/**
+ * What is shown while the hand rests on the rows: those that were there, and what was read below them.
+ *
+ * `before` itself if nothing came below, or its last row is gone.
+ */
+export function lengthened<T>(before: T[], after: T[], key: (row: T) => string): T[] {
+  const end = before.at(-1);
+  if (end === undefined) return after;
+  const last = after.findLastIndex((row) => key(row) === key(end));
+  return last < 0 || last === after.length - 1 ? before : [...before, ...after.slice(last + 1)];
+}
+
 /**
  * Where to scroll so that the row at the top stays where it is when rows come in above it.
  *
