@@ -82,7 +82,7 @@ test('a viewer reads letters and runs, and changes none', async ({ page, server 
   await expect(page.getByRole('button', { name: /all 1/ })).toHaveCount(0);
   await page.goto(`${server.url}/runs?outcome=failed`);
   await page.getByRole('link', { name: 'no price' }).click();
-  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Attempt 1');
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('book failed on order.placed');
 });
 
 test('a group is mended on all its payloads, saved, and drained', async ({ page, server }) => {
