@@ -3,7 +3,7 @@ import { fireEvent, render, screen } from '@testing-library/svelte';
 import { expect, test, vi } from 'vitest';
 
 import Table from './Table.svelte';
-import { into, lengthened } from './window';
+import { inPlace, into, lengthened } from './window';
 
 const cell = createRawSnippet<[{ id: string }]>((row) => ({ render: () => `<b>${row().id}</b>` }));
 const columns = [{ id: 'id', label: 'Id', cell }];
@@ -22,6 +22,12 @@ test('rows that were read below are let through, new ones above wait', () => {
   expect(lengthened(before, ['d', 'c', 'b', 'a'], key)).toEqual(['c', 'b', 'a']);
   expect(lengthened(before, ['d', 'c', 'b'], key)).toBe(before);
   expect(lengthened(before, ['x'], key)).toBe(before);
+});
+
+test('under the pointer numbers change in their places', () => {
+  const row = (id: string, n: number) => ({ id, n });
+  const now = inPlace([row('a', 1), row('gone', 1), row('b', 1)], [row('new', 2), row('b', 2), row('a', 2)], ({ id }) => id);
+  expect(now).toEqual([row('a', 2), row('gone', 1), row('b', 2)]);
 });
 
 test('keys walk over rows that are not drawn yet, and find their place again', async () => {

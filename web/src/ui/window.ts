@@ -29,7 +29,16 @@ export function lengthened<T>(before: T[], after: T[], key: (row: T) => string):
   const end = before.at(-1);
   if (end === undefined) return after;
   const last = after.findLastIndex((row) => key(row) === key(end));
-  return last < 0 || last === after.length - 1 ? before : [...before, ...after.slice(last + 1)];
+  if (last < 0 || last === after.length - 1) return before;
+  // One that changed its place is where it was.
+  const there = new Set(before.map(key));
+  return [...before, ...after.slice(last + 1).filter((row) => !there.has(key(row)))];
+}
+
+/** The same, with what is in the rows as it is now; one that is gone stays as it was. */
+export function inPlace<T>(before: T[], after: T[], key: (row: T) => string): T[] {
+  const now = new Map(after.map((row) => [key(row), row]));
+  return lengthened(before.map((row) => now.get(key(row)) ?? row), after, key);
 }
 
 /**
