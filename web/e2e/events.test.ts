@@ -1,4 +1,5 @@
 import { expect, expectAccessible, test } from './fixtures';
+import { FRAMES, scrollThrough } from './scrolling';
 import type { Server } from './server';
 
 const XSS = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
@@ -7,6 +8,7 @@ async function seed(server: Server): Promise<void> {
   await server.handle('book', 'finance.*', "export default async (p) => { await sdk.events.emit('ledger.booked', p) }", {
     filter: '$.amount > 100 && $.currency == "EUR"',
   });
+  await server.handle('refund', 'finance.Refunded', 'export default () => 1');
 }
 
 test('events come in by themselves, and stand still when frozen', async ({ page, server }) => {
@@ -72,6 +74,9 @@ test('why not, what it led to, and where to go from there', async ({ page, serve
   await expect(page).toHaveURL(new RegExp(left));
   await expect(page.getByText('$.currency == "EUR"')).toBeVisible();
   await expect(page.getByText('it saw "USD"')).toBeVisible();
+  await expect(page.getByText('event.type is finance.Refunded')).toHaveCount(0);
+  await page.getByText('1 subscription listens to other types, nearly this one').click();
+  await expect(page.getByRole('link', { name: 'refund' })).toBeVisible();
   await expectAccessible(page);
 
   await page.goto(`${server.url}/events/${taken}`);
@@ -106,23 +111,6 @@ test('markup in every field is text', async ({ page, server }) => {
     expect(await page.title()).not.toContain('owned');
   }
 });
-
-const FRAMES = 100;
-
-/** Scrolls through the whole list, a hundredth of it a frame; run in the page. Answers with the most rows there were. */
-function scrollThrough(box: Element, frames: number): Promise<number> {
-  return new Promise((resolve) => {
-    let [rowsMax, frame] = [0, 0];
-    const step = (): void => {
-      rowsMax = Math.max(rowsMax, box.querySelectorAll('[role=row]').length);
-      if (frame === frames) return resolve(rowsMax);
-      frame += 1;
-      box.scrollTop = (box.scrollHeight * frame) / frames;
-      requestAnimationFrame(step);
-    };
-    requestAnimationFrame(step);
-  });
-}
 
 test('a payload that is erased is gone, and says so', async ({ page, server }) => {
   const uid = await server.emit('person.moved', { street: 'Canary Row 7' }, { subject: 'ada' });

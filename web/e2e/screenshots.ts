@@ -47,7 +47,7 @@ const SCREENS: Record<string, (shop: Shop) => string> = {
   settings: () => '/settings/tokens',
   webhooks: () => '/settings/hooks',
   storage: () => '/settings/storage',
-  versions: (shop) => `/scripts/${shop.script}?versions=all`,
+  versions: (shop) => `/scripts/${shop.script}?do=versions`,
   'new-subscription': (shop) => `/subscriptions/new?script=${shop.script}&type=finance.PaymentCreated`,
   secrets: () => '/settings/secrets',
   keys: () => '/settings/kv',

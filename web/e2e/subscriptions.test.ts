@@ -23,6 +23,9 @@ test('limits are set and shown, a change is tried on stored events, past ones ar
   await expectAccessible(page);
 
   await page.getByRole('button', { name: 'Backfill' }).click();
+  await page.goBack();
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+  await page.goto(`${server.url}/subscriptions/${subscription}?do=backfill`);
   const dialog = page.getByRole('dialog');
   // In the browser's zone, which is not this process's.
   const past = await page.evaluate(() => {
@@ -35,4 +38,35 @@ test('limits are set and shown, a change is tried on stored events, past ones ar
   await expectAccessible(page);
   await dialog.getByRole('button', { name: 'Deliver 3' }).click();
   await server.until(`runs?subscription_id=${subscription}`, (answer) => answer.items.length === 3);
+});
+
+test('a subscription that is made from an event says whether it takes it, and where not', async ({ page, server }) => {
+  const event = await server.emit('order.placed', { n: 3, currency: 'USD' }, { subject: 'o-3' });
+  await page.goto(`${server.url}/events/${event}`);
+  await page.getByRole('link', { name: 'Make a subscription' }).click();
+  await expect(page.getByText('This event is of the type.')).toBeVisible();
+  const filter = page.getByLabel('Filter', { exact: true });
+  await filter.fill('$.n > 1 && $.currency == "EUR"');
+  await expect(page.getByText('This event fails at column 12, $.currency == "EUR": it saw "USD"')).toBeVisible();
+  await expectAccessible(page);
+  await filter.fill('$.n > 1 && event.subject == "o-3"');
+  await expect(page.getByText('This event would be taken.')).toBeVisible();
+  await page.getByLabel('Event type or pattern').fill('order.paid');
+  await expect(page.getByText('This event is of the type order.placed.')).toBeVisible();
+});
+
+test('the list keeps its rows under the pointer, and says since when it counts', async ({ page, server }) => {
+  const { subscription } = await server.handle('one', 'job.*', 'export default () => 1');
+  await page.goto(`${server.url}/subscriptions`);
+  await expect(page.getByText(/Succeeded, failed and died are counted since the start of the process/)).toBeVisible();
+  await page.getByRole('row', { name: /one/ }).hover();
+  await server.handle('another', 'job.*', 'export default () => 1');
+  await server.emit('job.due', {});
+  await server.until(`runs?subscription_id=${subscription}`, (answer) => answer.items.length === 1);
+  await expect(page.getByText('The list has changed, and waits while the pointer rests on it.')).toBeVisible();
+  // Its numbers are those of now.
+  await expect(page.getByRole('row', { name: /one/ }).getByRole('cell').nth(7)).toHaveText('1');
+  await expect(page.getByRole('row', { name: /another/ })).toHaveCount(0);
+  await page.getByRole('heading', { level: 1 }).hover();
+  await expect(page.getByRole('row', { name: /another/ })).toBeVisible();
 });

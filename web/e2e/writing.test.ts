@@ -42,6 +42,7 @@ test('write, test, save, subscribe, and see it run', async ({ page, server }) =>
   await page.getByRole('button', { name: 'Pause double-orders' }).click();
   await page.getByRole('button', { name: 'Resume double-orders' }).click();
   await page.getByRole('button', { name: 'Edit double-orders' }).click();
+  await page.reload();
   await expect(page.getByRole('dialog').getByLabel('Filter')).toHaveValue('$.price > 5');
   await page.keyboard.press('Escape');
 

@@ -33,11 +33,12 @@ class Place {
   /** Number of the history entry in view: tells back from forward. */
   #index = 0;
   #ignorePop = false;
+  #isReturning = false;
 
   /** Reads the address bar and follows links; call once. */
   start(): void {
     this.#index = indexOf(history.state) ?? 0;
-    history.replaceState({ index: this.#index }, '');
+    history.replaceState({ ...history.state, index: this.#index }, '');
     this.#read();
     addEventListener('popstate', (event) => void this.#popped(event));
     document.addEventListener('click', (event) => this.#clicked(event));
@@ -56,7 +57,17 @@ class Place {
   setQuery(values: QueryValues, how: { push?: boolean } = {}): void {
     const query = merged(this.query, values);
     if (query.toString() === this.query.toString()) return;
-    this.#write(base.pathname + this.path.slice(1) + suffix(query), !(how.push ?? false));
+    this.#write(base.pathname + this.path.slice(1) + suffix(query), !how.push, how.push ?? isOver());
+  }
+
+  /** Takes parts of the query out that `setQuery` pushed: one step back; of an address that was opened so, without a step. */
+  takeBack(...names: string[]): void {
+    if (!names.some((name) => this.query.has(name))) return;
+    if (!isOver()) this.setQuery(Object.fromEntries(names.map((name) => [name, null])));
+    else if (!this.#isReturning) {
+      this.#isReturning = true;
+      history.back();
+    }
   }
 
   /** Asks `guard` before this place is left; the returned function takes it off again. */
@@ -67,17 +78,16 @@ class Place {
     };
   }
 
-  #write(url: string, replace: boolean): void {
+  /** `over`: the entry before it is the same place with another query. */
+  #write(url: string, replace: boolean, over = false): void {
     if (!replace) this.#index += 1;
-    history[replace ? 'replaceState' : 'pushState']({ index: this.#index }, '', url);
+    history[replace ? 'replaceState' : 'pushState']({ index: this.#index, over }, '', url);
     this.#read();
   }
 
   #read(): void {
-    const { pathname, search } = location;
-    const inside = pathname.startsWith(base.pathname) ? pathname.slice(base.pathname.length) : '';
-    this.path = `/${inside.replace(/\/+$/, '')}`;
-    this.query = new URLSearchParams(search);
+    this.path = pathNow();
+    this.query = new URLSearchParams(location.search);
   }
 
   async #popped(event: PopStateEvent): Promise<void> {
@@ -85,7 +95,14 @@ class Place {
       this.#ignorePop = false;
       return;
     }
+    this.#isReturning = false;
     const index = indexOf(event.state) ?? 0;
+    if (pathNow() === this.path) {
+      // Nobody leaves: a dialog is closed, or opened again.
+      this.#index = index;
+      this.#read();
+      return;
+    }
     if (this.#guard && !(await this.#guard())) {
       this.#ignorePop = true;
       history.go(this.#index - index);
@@ -161,6 +178,16 @@ function merged(query: URLSearchParams, values: QueryValues): URLSearchParams {
 function suffix(query: URLSearchParams): string {
   const text = query.toString();
   return text && `?${text}`;
+}
+
+function pathNow(): string {
+  const { pathname } = location;
+  const inside = pathname.startsWith(base.pathname) ? pathname.slice(base.pathname.length) : '';
+  return `/${inside.replace(/\/+$/, '')}`;
+}
+
+function isOver(): boolean {
+  return (history.state as { over?: boolean } | null)?.over ?? false;
 }
 
 function indexOf(state: unknown): number | undefined {

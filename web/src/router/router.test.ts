@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 
+import { Dialogue } from './dialog';
 import { href, match, place } from './router.svelte';
 
 describe('patterns', () => {
@@ -57,6 +58,38 @@ describe('the place', () => {
     expect(location.search).toBe('?subject=007&type=a.b');
     place.setQuery({ subject: '' });
     expect(location.search).toBe('?type=a.b');
+  });
+
+  test('a dialog is in the address, closed by Back, and is nothing to leave', async () => {
+    const ask = new Dialogue('backfill');
+    await place.go('/subscriptions/s?x=1');
+    const visits = place.visits;
+    const guard = vi.fn(() => false);
+    const release = place.guardLeaving(guard);
+    const before = history.length;
+    ask.open = true;
+    expect([location.search, history.length, ask.open]).toEqual(['?x=1&do=backfill', before + 1, true]);
+    history.back();
+    await vi.waitFor(() => expect(ask.open).toBe(false));
+    history.forward();
+    await vi.waitFor(() => expect(ask.open).toBe(true));
+    // Escape and the button may both close it: that is one step.
+    ask.open = false;
+    ask.open = false;
+    await vi.waitFor(() => expect(location.search).toBe('?x=1'));
+    expect([place.path, place.visits, guard.mock.calls.length]).toEqual(['/subscriptions/s', visits, 0]);
+    release();
+  });
+
+  test('a dialog of a shared address closes where it is, and one leads to another without a step', async () => {
+    await place.go('/scripts/c?do=edit&of=s');
+    const [edit, versions] = [new Dialogue('edit'), new Dialogue('versions')];
+    expect([edit.of, versions.of]).toEqual(['s', null]);
+    const before = history.length;
+    versions.show();
+    expect([location.search, history.length]).toEqual(['?do=versions', before]);
+    versions.open = false;
+    expect([location.search, history.length]).toEqual(['', before]);
   });
 
   test('unsaved work can keep the reader', async () => {

@@ -15,6 +15,32 @@ export function span(total: number, rowHeight: number, top: number, height: numb
   return { from: Math.min(Math.max(first, 0), total), to: Math.min(Math.max(last, 0), total) };
 }
 
+/** Where to scroll, at least, so that the row at `at` is in sight of a box of `height` scrolled to `top`. */
+export function into(at: number, rowHeight: number, top: number, height: number): number {
+  return Math.min(Math.max(top, (at + 1) * rowHeight - height), at * rowHeight);
+}
+
+/**
+ * What is shown while the hand rests on the rows: those that were there, and what was read below them.
+ *
+ * `before` itself if nothing came below, or its last row is gone.
+ */
+export function lengthened<T>(before: T[], after: T[], key: (row: T) => string): T[] {
+  const end = before.at(-1);
+  if (end === undefined) return after;
+  const last = after.findLastIndex((row) => key(row) === key(end));
+  if (last < 0 || last === after.length - 1) return before;
+  // One that changed its place is where it was.
+  const there = new Set(before.map(key));
+  return [...before, ...after.slice(last + 1).filter((row) => !there.has(key(row)))];
+}
+
+/** The same, with what is in the rows as it is now; one that is gone stays as it was. */
+export function inPlace<T>(before: T[], after: T[], key: (row: T) => string): T[] {
+  const now = new Map(after.map((row) => [key(row), row]));
+  return lengthened(before.map((row) => now.get(key(row)) ?? row), after, key);
+}
+
 /**
  * Where to scroll so that the row at the top stays where it is when rows come in above it.
  *

@@ -9,6 +9,20 @@ export const SPANS = { '15m': 15 * 60_000, '1h': 3_600_000, '24h': 86_400_000, '
 
 export type Span = keyof typeof SPANS;
 
+/** What the URL calls a span, if it is one. */
+export function spanOf(text: string): Span | '' {
+  return Object.hasOwn(SPANS, text) ? (text as Span) : '';
+}
+
+/** To choose from. */
+export const LAST: { value: Span | ''; label: string }[] = [
+  { value: '', label: 'Any time' },
+  { value: '15m', label: 'Last 15 minutes' },
+  { value: '1h', label: 'Last hour' },
+  { value: '24h', label: 'Last 24 hours' },
+  { value: '7d', label: 'Last 7 days' },
+];
+
 export interface Search {
   type: string;
   subject: string;
@@ -32,7 +46,7 @@ export function readSearch(query: URLSearchParams): Search {
     subject: text('subject'),
     source: text('source'),
     filter: text('filter'),
-    last: last in SPANS ? (last as Span) : isCustom ? 'custom' : '',
+    last: spanOf(last) || (isCustom ? 'custom' : ''),
     from: text('from'),
     until: text('until'),
     unmatched: query.has('unmatched'),
