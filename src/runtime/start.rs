@@ -128,7 +128,7 @@ impl Builder {
         let accused = found.accused.len();
         let journal = Journal::new(config.limits.backlog);
         let live = LiveFeed::default();
-        let arbiter = Arbiter::new();
+        let arbiter = Arbiter::with_tokio_rt(core_thread);
         let (ready, is_ready) = oneshot::channel();
         let parts = Parts {
             config: Arc::clone(&config),
@@ -179,6 +179,15 @@ impl Builder {
         actix::spawn(runtime.clone().keep_retention());
         Ok(runtime)
     }
+}
+
+/// The executor of the core's thread. What is dropped at the thread's end gives its connections back in
+/// tasks of their own, so that the executor must be known there still, as it is not outside of it.
+fn core_thread() -> tokio::runtime::Runtime {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let executor = executor.expect("what starts an executor started others before");
+    std::mem::forget(executor.enter());
+    executor
 }
 
 fn sandbox_config(config: &Config, executable: Option<std::path::PathBuf>) -> SandboxConfig {

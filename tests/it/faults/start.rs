@@ -1,4 +1,4 @@
-//! A start that cannot be: it says why, and with which folder.
+//! A start that cannot be: it says why, and with which folder. And a stop in the middle of everything.
 
 use std::{
     fs,
@@ -7,9 +7,12 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
+
 use crate::{
     ledger::power::{Disk, Fault, Power},
-    support::Server,
+    support::{Database, Server, TestRuntime, eventually},
 };
 
 #[tokio::test]
@@ -71,4 +74,36 @@ fn serve_as_nobody(home: &Path) -> Output {
         .env("TRIPLINE_STORAGE__DATA", home.join("data"))
         .output()
         .unwrap()
+}
+
+/// Whoever stops a server whose reads hang is told that it stopped, and nothing of its insides.
+#[tokio::test]
+async fn a_stop_amid_reads_is_quiet() {
+    if !Database::Postgres.available() {
+        return;
+    }
+    let url = Database::Postgres.create().await;
+    let mut server = Server::new("", url.as_deref());
+    server.start().await;
+    let mut rt = TestRuntime::of(server);
+    rt.subscription("halts").on("job").add().await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("halts"));
+    rt.post(&format!("{path}/pause"), &json!({})).await;
+    let mut db = PgConnection::connect(&url.expect("a database")).await.unwrap();
+    let mut lock = db.begin().await.unwrap();
+    lock.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // What waits for it is read now.
+    rt.post(&format!("{path}/resume"), &json!({})).await;
+    let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND database = \
+         (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("a read that hangs", async || {
+        match sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *lock).await.unwrap() {
+            0 => Err(()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    assert!(rt.server.stop().success(), "{}", rt.server.log());
+    let log = rt.server.log();
+    assert!(!log.contains("panicked"), "{log}");
 }
