@@ -169,6 +169,7 @@ test('an event that was emitted for later is seen and cancelled', async ({ page,
   await page.goto(`${server.url}/delayed`);
   const row = page.getByRole('row', { name: /order\.reminder/ });
   await row.click();
+  await page.reload();
   const dialog = page.getByRole('dialog', { name: 'order.reminder' });
   await expect(dialog.getByText('7', { exact: true })).toBeVisible();
   await expectAccessible(page);
