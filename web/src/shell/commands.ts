@@ -1,4 +1,4 @@
-/** What the palette can do and find. Screens add commands while they are open. */
+/** What the palette can do and find. */
 import type { IconName } from '../ui/icons';
 
 export interface Command {
@@ -11,18 +11,13 @@ export interface Command {
   run: () => void;
 }
 
-const added = new Set<Command>();
-
-/** Adds commands until the returned function is called: the return value of an `$effect`. */
-export function commands(...more: Command[]): () => void {
-  for (const one of more) added.add(one);
-  return () => {
-    for (const one of more) added.delete(one);
-  };
-}
-
-export function addedCommands(): Command[] {
-  return [...added];
+/** What the page in view offers to whoever looks at it, as its header shows it. */
+export function commandsOf(page: ParentNode): Command[] {
+  const offered = page.querySelectorAll<HTMLElement>('[data-actions] :is(a, button):not(:disabled)');
+  const named = [...offered].map((element) => ({ element, label: (element.textContent || element.ariaLabel || '').trim() }));
+  return named
+    .filter(({ label }) => label !== '')
+    .map(({ element, label }, at) => ({ id: `here-${at}`, label, group: 'On this page', icon: 'forward', run: () => element.click() }));
 }
 
 /** Commands that fit what was typed, the best first: all its letters in order, the closer the better. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { screens } from '../screens';
-import { search, type Command } from './commands';
+import { commandsOf, search, type Command } from './commands';
 import { codeOf } from './login';
 import { isWithin, navigation, screenOf } from './navigation';
 
@@ -14,6 +14,17 @@ test('the palette finds what begins so first, then what contains it, then its le
   expect(search(all, 'dlt').map((one) => one.label)).toEqual(['Dead letters']);
   expect(search(all, 'xyz')).toEqual([]);
   expect(search(all, ' ')).toHaveLength(4);
+});
+
+test('the palette offers what the page does, and nothing that it refuses', () => {
+  const page = document.createElement('main');
+  page.innerHTML = '<button>Elsewhere</button><div data-actions><a href="#x"> Run again </a><button disabled>Save</button><button aria-label="Copy"></button></div>';
+  const clicked: string[] = [];
+  page.addEventListener('click', (event) => clicked.push((event.target as HTMLElement).tagName));
+  const found = commandsOf(page);
+  expect(found.map((one) => one.label)).toEqual(['Run again', 'Copy']);
+  found[1]?.run();
+  expect(clicked).toEqual(['BUTTON']);
 });
 
 test('a login code is read from the fragment alone', () => {
