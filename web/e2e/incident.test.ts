@@ -137,7 +137,8 @@ test('ten thousand letters are read as they are scrolled to, by mouse and by key
   const busy = async (): Promise<number> => (await session.send('Performance.getMetrics')).metrics.find((one) => one.name === 'TaskDuration')?.value ?? 0;
   const before = await busy();
   expect(await table.evaluate(scrollThrough, FRAMES)).toBeLessThan(60);
-  expect(((await busy()) - before) / FRAMES, 'seconds of CPU a frame, with every row another one').toBeLessThan(0.02);
+  // Two badges a row: a little more than an event takes.
+  expect(((await busy()) - before) / FRAMES, 'seconds of CPU a frame, with every row another one').toBeLessThan(0.03);
 
   // The row that had the focus is far above: its table has it now, and goes on from there.
   await expect(table).toBeFocused();
