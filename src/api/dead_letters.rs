@@ -162,14 +162,16 @@ pub(super) struct LetterSearch {
     pub from: Option<String>,
     /// Died before this time.
     pub until: Option<String>,
+    /// False: without payloads, edited ones included.
+    pub data: Option<bool>,
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u64>,
     pub cursor: Option<String>,
 }
 
 impl LetterSearch {
-    /// What they must have, how many, and after which.
-    fn split(self) -> (LetterTerms, Option<u64>, Option<String>) {
+    /// What they must have, and which page of them.
+    fn split(self) -> (LetterTerms, Pick) {
         let terms = LetterTerms {
             status: self.status,
             subscription_id: self.subscription_id,
@@ -183,8 +185,16 @@ impl LetterSearch {
             from: self.from,
             until: self.until,
         };
-        (terms, self.limit, self.cursor)
+        let with_data = self.data != Some(false);
+        (terms, Pick { with_data, limit: self.limit, cursor: self.cursor })
     }
+}
+
+/// How many letters, after which, and whether with their payloads.
+struct Pick {
+    with_data: bool,
+    limit: Option<u64>,
+    cursor: Option<String>,
 }
 
 /// Lists dead letters of any status, those that died last first.
@@ -198,17 +208,18 @@ async fn list(
     runtime: Data<Runtime>,
     search: Query<LetterSearch>,
 ) -> Result<Json<Page<LetterOut>>, ApiError> {
-    let (terms, limit, cursor) = search.into_inner().split();
-    let limit = extract::limit(limit)?;
-    let before = extract::cursor(LIST, cursor.as_deref())?.map(|At(at, id)| (at, id));
+    let (terms, pick) = search.into_inner().split();
+    let limit = extract::limit(pick.limit)?;
+    let before = extract::cursor(LIST, pick.cursor.as_deref())?.map(|At(at, id)| (at, id));
     let found = runtime.store().letters().page(&terms.filter()?, before, limit).await?;
     let letters = found.letters;
     let uids: Vec<EventId> = letters.iter().map(|letter| letter.event).collect();
     let events = runtime.store().events().find_all(&uids).await?;
     let next = found.next.map(|(at, id)| extract::seal(LIST, &format!("{}.{id}", at.0)));
-    let item = |letter: DeadLetter| {
+    let item = |mut letter: DeadLetter| {
         let event = events.iter().find(|event| event.uid == letter.event);
-        LetterOut::of(letter, event.map(|event| EventOut::of(event, true)))
+        letter.data = letter.data.filter(|_| pick.with_data);
+        LetterOut::of(letter, event.map(|event| EventOut::of(event, pick.with_data)))
     };
     Ok(Json(Page { items: letters.into_iter().map(item).collect(), next }))
 }

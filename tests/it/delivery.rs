@@ -66,6 +66,16 @@ async fn a_permanent_error_dies_at_once_and_replays_with_an_edited_payload() {
     rt.request(Method::POST, &format!("{path}/replay"), Some(&json!({})))
         .await
         .refused(409, "not_dead");
+    // A list for people need not carry what each of them was about.
+    let list = async |query: &str| {
+        rt.get(&format!("/api/v1/dead-letters{query}")).await["items"][0].clone()
+    };
+    let whole = list("").await;
+    assert_eq!(whole["event"]["data"]["kind"], "card");
+    assert_eq!(whole["edited_data"]["amount"], 5);
+    let light = list("?data=false").await;
+    assert_eq!(light["event"]["uid"], whole["event"]["uid"]);
+    assert!(light["event"]["data"].is_null() && light["edited_data"].is_null(), "{light:#}");
 }
 
 #[tokio::test]
