@@ -33,7 +33,11 @@ test('from the alert to drained: the code that failed, the payload mended, repla
   await expectAccessible(page);
   await page.keyboard.press('Escape');
 
-  await page.getByRole('button', { name: 'Edit and replay' }).click();
+  // By key alone: the palette offers what the page does.
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('edit and');
+  await expect(page.getByRole('option', { selected: true })).toHaveText(/Edit and replay/);
+  await page.keyboard.press('Enter');
   await page.reload();
   await expect(page.getByRole('textbox', { name: 'Payload' })).toHaveValue(/"n": 0/);
   await page.getByRole('textbox', { name: 'Payload' }).fill('{"price": 9007199254740993');
