@@ -32,6 +32,9 @@ test('numbers, what fails most and what changed', async ({ page, server }) => {
   await server.until('dead-letters/count', (answer) => answer.count === 1);
   await page.goto(server.url);
   await expect(page.getByRole('link', { name: /Dead letters 1/ })).toBeVisible();
+  // One window here and beside the navigation.
+  await expect(page.getByRole('link', { name: /^Events .*last 10 s/ })).toBeVisible();
+  await expect(page.getByTitle(/over the last 10 s as this tab saw them/)).toHaveText(/^[\d.]+ events\/s$/);
   await expect(page.getByRole('link', { name: 'mailer' }).first()).toBeVisible();
   await expect(page.getByText('1 died')).toBeVisible();
   await expect(page.getByText('created subscription')).toBeVisible();

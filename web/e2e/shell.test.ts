@@ -65,6 +65,49 @@ test('keys reach every screen, and a reload keeps the place', async ({ page, ser
   await expect(page.getByRole('heading', { level: 1 })).toHaveText('Supervision');
 });
 
+test('the palette offers what the page does, wherever it shows it, and only to whom it may', async ({ page, server }) => {
+  const { script, subscription } = await server.handle('one', 'order.*', 'export default (order) => order.n');
+  const uid = await server.emit('order.placed', { n: 7 });
+  const runs = await server.until('runs', (answer) => answer.items.length === 1);
+  const palette = page.getByRole('listbox', { name: 'Found' });
+  const choose = async (text: string, label: string): Promise<void> => {
+    await page.keyboard.press('Control+k');
+    await page.keyboard.type(text);
+    await expect(palette.getByRole('option', { selected: true })).toContainText(label);
+    await page.keyboard.press('Enter');
+  };
+
+  await page.goto(`${server.url}/scripts/${script}`);
+  await page.getByLabel('Uid of the event').waitFor();
+  await choose('run the', 'Run the test');
+  await expect(page.getByRole('heading', { name: 'Result' })).toBeVisible();
+  await choose('subscribe', 'Subscribe this script to events');
+  await expect(page.getByRole('dialog', { name: 'New subscription' })).toBeVisible();
+  // What is behind the dialog is out of reach.
+  await page.keyboard.press('Control+k');
+  await expect(palette.getByRole('option', { name: 'Overview' })).toBeVisible();
+  await expect(palette.getByRole('option', { name: 'Run the test' })).toHaveCount(0);
+
+  await page.goto(`${server.url}/runs/${runs.items[0].id}`);
+  await expect(page.getByRole('link', { name: 'order.placed' })).toBeVisible();
+  await choose('its event', 'Open its event');
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('order.placed');
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await choose('copy', 'Copy the uid');
+  await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe(uid);
+
+  await page.goto(`${server.url}/subscriptions/${subscription}`);
+  await expect(page.getByRole('button', { name: 'Pause' })).toBeVisible();
+  await choose('pause', 'Pause');
+  await expect(page.getByText('paused', { exact: true })).toBeVisible();
+  await logInAs(page, server, 'viewer');
+  await page.reload();
+  await expect(page.getByText('paused', { exact: true })).toBeVisible();
+  await page.keyboard.press('Control+k');
+  await expect(palette.getByRole('option', { name: 'Overview' })).toBeVisible();
+  await expect(palette.getByRole('option', { name: /Resume|Backfill|New script/ })).toHaveCount(0);
+});
+
 test('a viewer is told so, and an unknown page is one', async ({ page, server }) => {
   await logInAs(page, server, 'viewer');
   await page.goto(`${server.url}/nowhere/at/all`);

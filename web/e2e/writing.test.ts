@@ -78,6 +78,26 @@ test('the editor knows payload and SDK, marks what is wrong, and goes there by k
   await expect(source).toHaveText('export default (order) => order.customer');
 });
 
+// A selection that the browser replaced itself would leave styles behind, which the policy refuses: the fixture fails then.
+test('what is selected across lines is typed over, put into brackets and deleted', async ({ page, server }) => {
+  await page.goto(`${server.url}/scripts/new`);
+  const source = page.getByRole('textbox', { name: 'Source' });
+  const lines = source.locator('.cm-line');
+  await write(source, 'const one = "1";\nconst two = `2`;\nconst three = 3;');
+  await source.press('Control+Home');
+  await source.press('Shift+ArrowDown');
+  await source.press('Shift+ArrowDown');
+  await source.press('(');
+  await expect(lines.first()).toHaveText('(const one = "1";');
+  await source.pressSequentially('x');
+  await expect(lines).toHaveText(['(x)const three = 3;']);
+  await source.press('Control+End');
+  await source.pressSequentially('\nlast();');
+  await source.press('Control+a');
+  await page.evaluate(() => document.execCommand('delete'));
+  await expect(source).toHaveText('');
+});
+
 test('a new version is a save away, an old one too, and leaving asks', async ({ page, server }) => {
   const { script } = await server.handle('one', 'a.b', 'export default () => 1');
   await page.goto(`${server.url}/scripts/${script}`);

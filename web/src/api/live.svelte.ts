@@ -44,6 +44,14 @@ const RETRY_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
 const HIDDEN_MS = 30_000;
 /** Seconds of history behind the line in the shell. */
 const HISTORY = 60;
+/** Seconds that a rate is told over, here and by the server's `rates` (`/stats`): two of its steps. */
+export const LATELY_S = 10;
+
+/** Events per second over the last seconds that were seen; null where none of them was. */
+export function lately(history: readonly (number | null)[]): number | null {
+  const seen = history.slice(-LATELY_S).filter((second) => second !== null);
+  return seen.length === 0 ? null : seen.reduce((sum, second) => sum + second, 0) / seen.length;
+}
 
 export class Live {
   state = $state<LiveState>('idle');
@@ -61,14 +69,16 @@ export class Live {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hide: ReturnType<typeof setTimeout> | undefined;
   #second = 0;
-  /** The line has been there since the last tick. */
+  /** The line has been there since the last tick, and brought everything. */
   #whole = false;
+  #tickedAt = 0;
 
   constructor(private readonly open: () => EventSource = () => new EventSource(urlOf('/api/v1/live'))) {}
 
   /** Connects, and goes on until the returned function is called. */
   start(): () => void {
-    const tick = setInterval(() => this.#tick(), 1_000);
+    this.#tickedAt = Date.now();
+    const tick = setInterval(() => this.#tick(Date.now()), 1_000);
     const visibility = (): void => this.#visible(document.visibilityState === 'visible');
     document.addEventListener('visibilitychange', visibility);
     this.#connect();
@@ -115,6 +125,7 @@ export class Live {
     });
     source.addEventListener('missed', (event: MessageEvent<string>) => {
       this.missed += (JSON.parse(event.data) as { messages: number }).messages;
+      this.#whole = false;
       // What they told of is read anew, as after a break.
       for (const listener of this.#reconnected) listener();
     });
@@ -153,8 +164,12 @@ export class Live {
     }
   }
 
-  #tick(): void {
-    this.history = [...this.history.slice(1), this.#whole ? this.#second : null];
+  #tick(now: number): void {
+    // A browser lets a hidden tab wait, and a laptop that slept all of them: what came is of no known second.
+    const seconds = Math.min(HISTORY, Math.max(1, Math.round((now - this.#tickedAt) / 1_000)));
+    const seen = Array<number | null>(seconds).fill(seconds === 1 && this.#whole ? this.#second : null);
+    this.history = [...this.history.slice(seconds), ...seen];
+    this.#tickedAt = now;
     this.#second = 0;
     this.#whole = this.state === 'live';
   }

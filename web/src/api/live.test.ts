@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
-import { Live } from './live.svelte';
+import { lately, Live } from './live.svelte';
 
 /** A line that the test holds. */
 class Line extends EventTarget {
@@ -72,6 +72,30 @@ test('only seconds that were seen whole are drawn', () => {
   expect(live.history.slice(-4)).toEqual([null, null, 5, null]);
 });
 
+test('what came while nobody counted is of no known second', () => {
+  last().say('hello');
+  vi.advanceTimersByTime(1_000);
+  last().say('commit', { accepted: 3 });
+  vi.advanceTimersByTime(1_000);
+  last().say('commit', { accepted: 9 });
+  // The machine slept: one late tick for five seconds.
+  vi.setSystemTime(Date.now() + 4_000);
+  vi.advanceTimersByTime(1_000);
+  expect(live.history.slice(-6)).toEqual([3, null, null, null, null, null]);
+  last().say('missed', { messages: 2 });
+  vi.advanceTimersByTime(1_000);
+  expect(live.history.at(-1)).toBeNull();
+  vi.advanceTimersByTime(1_000);
+  expect(live.history.at(-1)).toBe(0);
+  expect(live.history).toHaveLength(60);
+});
+
+test('the rate is told over the last ten seconds that were seen', () => {
+  expect(lately([])).toBeNull();
+  expect(lately([7, null, null, null, null, null, null, null, null, null, null])).toBeNull();
+  expect(lately([100, null, null, null, null, null, null, null, null, 2, 4])).toBe(3);
+});
+
 test('messages reach those who listen, and what was missed is counted', () => {
   const heard = vi.fn();
   last().say('hello');
@@ -83,8 +107,6 @@ test('messages reach those who listen, and what was missed is counted', () => {
   last().say('commit', { accepted: 1 });
   expect(heard).toHaveBeenCalledOnce();
   expect(live.missed).toBe(4);
-  vi.advanceTimersByTime(1_000);
-  expect(live.history.at(-1)).toBe(4);
 });
 
 test('a hidden tab hangs up after a while, and reads anew when it is seen', () => {

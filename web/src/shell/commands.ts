@@ -1,5 +1,5 @@
 /** What the palette can do and find. */
-import type { IconName } from '../ui/icons';
+import { icons, type IconName } from '../ui/icons';
 
 export interface Command {
   id: string;
@@ -11,13 +11,21 @@ export interface Command {
   run: () => void;
 }
 
-/** What the page in view offers to whoever looks at it, as its header shows it. */
+/**
+ * What the page in view offers to whoever looks at it, as it shows it: what is in its header, and what
+ * names itself for the palette elsewhere (`data-command`). What a role may not do is not there.
+ */
 export function commandsOf(page: ParentNode): Command[] {
-  const offered = page.querySelectorAll<HTMLElement>('[data-actions] :is(a, button):not(:disabled)');
-  const named = [...offered].map((element) => ({ element, label: (element.textContent || element.ariaLabel || '').trim() }));
+  const header = page.querySelectorAll<HTMLElement>('[data-actions] :is(a, button):not(:disabled)');
+  const others = page.querySelectorAll<HTMLElement>('[data-command]:not(:disabled)');
+  const named = [...new Set([...header, ...others])].map((element) => ({ element, label: (element.dataset.command || element.textContent || element.ariaLabel || '').trim() }));
   return named
     .filter(({ label }) => label !== '')
-    .map(({ element, label }, at) => ({ id: `here-${at}`, label, group: 'On this page', icon: 'forward', run: () => element.click() }));
+    .map(({ element, label }, at) => ({ id: `here-${at}`, label, group: 'On this page', icon: iconOf(element), run: () => element.click() }));
+}
+
+function iconOf({ dataset: { icon } }: HTMLElement): IconName {
+  return icon && icon in icons ? (icon as IconName) : 'forward';
 }
 
 /** Commands that fit what was typed, the best first: all its letters in order, the closer the better. */

@@ -18,11 +18,17 @@ test('the palette finds what begins so first, then what contains it, then its le
 
 test('the palette offers what the page does, and nothing that it refuses', () => {
   const page = document.createElement('main');
-  page.innerHTML = '<button>Elsewhere</button><div data-actions><a href="#x"> Run again </a><button disabled>Save</button><button aria-label="Copy"></button></div>';
+  page.innerHTML =
+    '<button>Elsewhere</button><button data-command="Run the test" data-icon="play">Run</button><button data-command="Gone" disabled></button>' +
+    '<div data-actions><a href="#x"> Run again </a><button disabled>Save</button><button aria-label="Copy" data-icon="nonsense"></button></div>';
   const clicked: string[] = [];
   page.addEventListener('click', (event) => clicked.push((event.target as HTMLElement).tagName));
   const found = commandsOf(page);
-  expect(found.map((one) => one.label)).toEqual(['Run again', 'Copy']);
+  expect(found.map(({ label, icon }) => [label, icon])).toEqual([
+    ['Run again', 'forward'],
+    ['Copy', 'forward'],
+    ['Run the test', 'play'],
+  ]);
   found[1]?.run();
   expect(clicked).toEqual(['BUTTON']);
 });

@@ -127,6 +127,7 @@ export function createEditor(options: EditorOptions): EditorView {
       closeBrackets(),
       options.language === 'json' ? autocompletion() : [completion(options), hovers(options)],
       faults(options),
+      overSelections,
       highlightActiveLine(),
       highlightSelectionMatches(),
       syntaxHighlighting(colours),
@@ -139,6 +140,28 @@ export function createEditor(options: EditorOptions): EditorView {
     ],
   });
 }
+
+/**
+ * What is typed over a selection, or deletes it from a menu, changes the text here and not in the DOM.
+ *
+ * CodeMirror lets the browser edit and reads afterwards what became of it. Chromium joins lines by copying
+ * their looks into `style` attributes, and the content security policy refuses each of these aloud.
+ * Compositions stay the browser's: they may begin with what is selected.
+ */
+const overSelections = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { main } = view.state.selection;
+    const text = event.inputType === 'insertText' ? event.data : event.inputType.startsWith('delete') ? '' : null;
+    if (text === null || main.empty || !event.cancelable || event.isComposing || view.composing) return false;
+    if (view.state.readOnly) return true;
+    const userEvent = text ? 'input.type' : 'delete.selection';
+    const replace = () => view.state.update(view.state.replaceSelection(text), { userEvent, scrollIntoView: true });
+    // Brackets go around what is selected, and whatever else reads what is typed.
+    const isTaken = text !== '' && view.state.facet(EditorView.inputHandler).some((handle) => handle(view, main.from, main.to, text, replace));
+    if (!isTaken) view.dispatch(replace());
+    return true;
+  },
+});
 
 /** What the server found fault with, as long as the text is the one it saw. */
 const setMarks = StateEffect.define<readonly Mark[]>();

@@ -1,4 +1,6 @@
+import type { ActorNode } from '../../api/schema';
 import type { Tone } from '../../ui/Badge.svelte';
+import { bytes } from '../../ui/numbers';
 
 /** How the states of actors look. */
 export const TONE: Record<string, Tone> = {
@@ -12,3 +14,16 @@ export const TONE: Record<string, Tone> = {
   suspended: 'bad',
   stopped: 'bad',
 };
+
+/** What is measured when a run ends: not what its lane holds, nor what a runtime takes before a script is in it. */
+export const HEAP_IS = 'JavaScript heap at the end of the last run, beyond that of an empty runtime: the script, what it keeps and what the run left';
+
+/** The heap of an actor; null when it has none, or when no run has told yet. */
+export function heapOf({ memory_bytes }: Pick<ActorNode, 'memory_bytes'>): string | null {
+  return memory_bytes > 0 ? bytes(memory_bytes) : null;
+}
+
+/** Why there is no number. */
+export function noHeap({ kind }: Pick<ActorNode, 'kind'>): string {
+  return kind === 'SubscriptionActor' ? 'not measured: no run has ended since the start' : 'not measured: scripts alone have a heap';
+}

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { ActorNode } from '../../api/schema';
+import { heapOf, noHeap } from './state';
 import { inPlace, look, remember, rows, type Look } from './tree';
 
 function actor(name: string, more: Partial<ActorNode> = {}): ActorNode {
@@ -50,4 +51,11 @@ test('a search keeps the way down to what it finds', () => {
   const now = look(tree(0, 0), 0);
   expect(rows(tree(0, 0), null, now, 'name', 'suspended').map((row) => row.node.name)).toEqual(['root', 'b']);
   expect(rows(tree(0, 0), null, now, 'name', 'nobody')).toEqual([]);
+});
+
+test('a heap is told once a run has ended, and nothing is made up before', () => {
+  expect(heapOf(actor('a', { memory_bytes: 4_000 }))).toBe('3.9 KiB');
+  expect(heapOf(actor('a'))).toBeNull();
+  expect(noHeap(actor('a'))).toMatch(/no run has ended/);
+  expect(noHeap(actor('journal', { kind: 'JournalActor' }))).toMatch(/scripts alone/);
 });
