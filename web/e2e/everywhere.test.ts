@@ -64,8 +64,10 @@ function screensOf({ event, script, subscription, letter, run }: Stored): string
   ];
 }
 
-/** What makes the page wider than the window; run in the page. */
+/** What makes the page wider than the window, and tabs that are selected out of sight; run in the page. */
 function sticksOut(): string[] {
+  const hidden = [...document.querySelectorAll('[role=tab][aria-selected=true]')].filter((tab) => tab.getBoundingClientRect().right > innerWidth);
+  if (hidden.length > 0) return hidden.map((tab) => `the tab ${tab.textContent?.trim()} is out of sight`);
   const { scrollWidth, clientWidth } = document.documentElement;
   const tables = [...document.querySelectorAll('[role=table]')].filter((table) => table.scrollWidth > table.clientWidth);
   if (tables.length > 0) return tables.map((table) => `the table ${table.getAttribute('aria-label')}: ${table.scrollWidth} in ${table.clientWidth}`);

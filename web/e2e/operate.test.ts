@@ -12,6 +12,7 @@ test('an actor is found, looked at, paused and restarted', async ({ page, server
   await expectAccessible(page);
   await row.click();
   const drawer = page.getByRole('dialog', { name: 'worker' });
+  await expect(drawer.getByText('no run has ended since the start')).toBeVisible();
   await drawer.getByRole('button', { name: 'Pause' }).click();
   await expect(drawer.getByText('paused')).toBeVisible();
   await drawer.getByRole('button', { name: 'Resume' }).click();
@@ -20,8 +21,12 @@ test('an actor is found, looked at, paused and restarted', async ({ page, server
   await page.keyboard.press('Escape');
   await page.getByRole('button', { name: 'Restart worker' }).click();
   await expect(page.getByText('worker starts anew')).toBeVisible();
+  const { id } = await server.api('POST', 'tokens', { name: 'ci-bot', role: 'editor' });
+  await server.api('DELETE', `tokens/${id}`);
   await page.goto(`${server.url}/settings/audit`);
   await expect(page.getByRole('row', { name: /restarted actor/ })).toBeVisible();
+  // By its name, though it is revoked; the id is there for whoever rests on it.
+  await expect(page.getByRole('row', { name: /revoked token ci-bot/ }).getByTitle(id)).toBeVisible();
 });
 
 test('actors sort as a top, and stay in their places under the pointer', async ({ page, server }) => {

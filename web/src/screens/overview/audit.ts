@@ -1,6 +1,8 @@
 /** Lines of the audit trail as sentences: `subscription.pause` on `subscription ID`. */
 import type { AuditOut } from '../../api/schema';
+import { session } from '../../api/session.svelte';
 import { href } from '../../router/router.svelte';
+import { sections } from '../settings/sections';
 
 const DONE: Record<string, string> = {
   abort: 'aborted',
@@ -36,7 +38,7 @@ export interface Deed {
 export function deed({ action, target, target_name }: Pick<AuditOut, 'action' | 'target' | 'target_name'>): Deed {
   const word = action.split('.').at(-1) ?? action;
   const [, kind = target, id = ''] = /^(.*) (\S+)$/.exec(target) ?? [];
-  return { verb: DONE[word] ?? word, kind, id, name: target_name ?? short(id), link: word === 'delete' ? null : pageOf(kind, id) };
+  return { verb: DONE[word] ?? word, kind, id, name: target_name ?? short(id), link: word === 'delete' || word === 'remove' ? null : pageOf(kind, id) };
 }
 
 /** Ids end in what tells them apart; names, such as a secret's, stay as they are. */
@@ -53,10 +55,20 @@ function pageOf(kind: string, id: string): string | null {
     case 'dead letter':
       return href('/dead-letters/:id', { id });
     case 'token':
-      return href('/settings/:section', { section: 'tokens' });
+      return pageOfSection('tokens');
+    case 'secret':
+      return pageOfSection('secrets');
+    case 'hook':
+      return pageOfSection('hooks');
     case 'actor':
       return href('/supervision');
     default:
       return null;
   }
+}
+
+/** Whoever reads the trail may not see each part of the settings. */
+function pageOfSection(section: string): string | null {
+  const role = sections.find((one) => one.id === section)?.role ?? 'viewer';
+  return session.can(role) ? href('/settings/:section', { section }) : null;
 }

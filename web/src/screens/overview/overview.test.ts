@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
-import type { Stats, StorageOut } from '../../api/schema';
+import type { SessionOut, Stats, StorageOut } from '../../api/schema';
+import { session } from '../../api/session.svelte';
 import { deed } from './audit';
 import { curl } from './first-run';
 import { signs } from './health';
@@ -56,6 +57,12 @@ test('the audit trail reads as sentences', () => {
   expect(read('dead_letter.replay', 'dead letter 01a22ffc-fd0b-7789-b4c5-9e0099dffe6e')).toMatchObject({ verb: 'replayed', kind: 'dead letter', name: '…dffe6e' });
   expect(read('secret.set', 'secret stripe_api_key').name).toBe('stripe_api_key');
   expect(read('script.delete', 'script 1').link).toBeNull();
+  session.who = { role: 'admin' } as SessionOut;
+  expect(read('token.revoke', 'token 01a22ffc-fd0b-7789-b4c5-9e0099dffe6e', 'ci-bot')).toMatchObject({ verb: 'revoked', name: 'ci-bot', link: '/settings/tokens' });
+  expect(read('secret.remove', 'secret stripe').link).toBeNull();
+  session.who = { role: 'viewer' } as SessionOut;
+  expect(read('token.create', 'token 7', 'ci-bot').link).toBeNull();
+  expect(read('hook.create', 'hook github').link).toBe('/settings/hooks');
   expect(read('config.sing', 'everything')).toMatchObject({ verb: 'sing', kind: 'everything', name: '' });
 });
 
