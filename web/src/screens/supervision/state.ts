@@ -15,13 +15,17 @@ export const TONE: Record<string, Tone> = {
   stopped: 'bad',
 };
 
-/** What is measured when a run ends: not what its lane holds, nor what a runtime takes before a script is in it. */
-export const HEAP_IS = 'JavaScript heap at the end of the last run, beyond that of an empty runtime: the script, what it keeps and what the run left';
+/**
+ * What is measured when a run ends: what the engine has taken from the system beyond an empty runtime.
+ * It takes small things in arenas of 4 KiB (QuickJS, `JS_ARENA_SIZE`), and an empty runtime leaves room in its own.
+ */
+export const HEAP_IS = 'JavaScript heap at the end of the last run, beyond that of an empty runtime; the engine takes it in steps of 4 KiB';
+const STEP = '< 4 KiB';
 
-/** The heap of an actor; null when it has none, or when no run has told yet. Nothing beyond an empty runtime is 0 B. */
+/** The heap of an actor; null when it has none, or when no run has told yet. */
 export function heapOf({ memory_bytes, cpu_ms, kind }: Pick<ActorNode, 'memory_bytes' | 'cpu_ms' | 'kind'>): string | null {
-  const isMeasured = kind === 'SubscriptionActor' && cpu_ms > 0;
-  return isMeasured || memory_bytes > 0 ? bytes(memory_bytes) : null;
+  if (memory_bytes > 0) return bytes(memory_bytes);
+  return kind === 'SubscriptionActor' && cpu_ms > 0 ? STEP : null;
 }
 
 /** Why there is no number. */
