@@ -1207,7 +1207,6 @@ impl SubscriptionActor {
     }
 
     fn suspend(&mut self, reason: String) {
-        warn!(subscription = %self.slot.id, %reason, "subscription suspended");
         super::supervisor::suspend(&self.core, &self.slot, reason);
     }
 

@@ -187,6 +187,7 @@ pub(crate) fn suspend(core: &Rc<Core>, slot: &Rc<Slot>, reason: String) {
     if slot.suspended.borrow().is_some() {
         return;
     }
+    warn!(subscription = %slot.id, %reason, "subscription suspended");
     *slot.suspended.borrow_mut() = Some(reason.clone());
     let alert =
         core.journal.alerts().then(|| alert::suspended(slot.id, &slot.name.borrow(), &reason));

@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     error::{ApiError, Code},
     methods,
+    objects::Objects,
 };
 use crate::domain::{
     Millis,
@@ -270,12 +271,8 @@ where
 
 /// Syntax is a 400; a member that is unknown, missing or of another type a 422 that names it.
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // serde would take an array for the members in their order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::new(Code::InvalidField, "expected an object, found an array"));
-    }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut reader)
+    let read = serde_path_to_error::deserialize(Objects(&mut reader))
         .map_err(|error| (error.path().to_string(), error.into_inner()));
     let value = read
         .and_then(|value| reader.end().map(|()| value).map_err(|error| (String::new(), error)))
@@ -322,7 +319,9 @@ fn invalid(path: &str, message: &str) -> ApiError {
         }
         (path, name) => path.or(name).map(str::to_owned),
     };
-    problem.0.expected = message.split_once("expected ").map(|(_, expected)| expected.to_owned());
+    // Where it stands has fields of its own.
+    let told = message.rsplit_once(" at line ").map_or(message, |(told, _)| told);
+    problem.0.expected = told.split_once("expected ").map(|(_, expected)| expected.to_owned());
     problem
 }
 

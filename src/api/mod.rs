@@ -26,6 +26,7 @@ mod intake;
 mod kv;
 mod live;
 mod methods;
+mod objects;
 mod openapi;
 mod pace;
 mod runs;

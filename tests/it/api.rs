@@ -303,3 +303,19 @@ async fn deep_and_large_bodies_are_refused_wherever_they_are_sent() {
     assert_eq!(send(Method::POST, "/api/v1/events", event(64)).await, 202);
     assert_eq!(send(Method::POST, "/api/v1/events", event(65)).await, 422);
 }
+
+/// Members by their order would be anybody's guess.
+#[tokio::test]
+async fn an_array_is_no_object() {
+    let rt = TestRuntime::start().await;
+    let script = json!({ "name": "a", "language": "javascript", "source": "1" });
+    let script = rt.post("/api/v1/scripts", &script).await["id"].clone();
+    let whole = json!([script, "a", "order.*"]);
+    let inner =
+        json!({ "name": "a", "script_id": script, "event_type": "a", "retry_policy": [3, 1] });
+    for (body, field) in [(whole, Value::Null), (inner, json!("retry_policy"))] {
+        let answer = rt.request(Method::POST, "/api/v1/subscriptions", Some(&body)).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["field"]), (422, &field), "{answer:?}");
+        assert_eq!(answer.body["expected"], "an object", "{answer:?}");
+    }
+}

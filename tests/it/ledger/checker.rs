@@ -22,8 +22,9 @@ const FINDINGS_MAX: usize = 30;
 
 /// Acknowledged events that the server does not know.
 pub(super) async fn lost(api: &Api, ledger: &Ledger) -> Vec<String> {
-    let known: BTreeSet<String> =
-        api.all("/api/v1/events?deliveries=false&data=false").await.iter().map(uid).collect();
+    let mut known = BTreeSet::new();
+    let path = "/api/v1/events?deliveries=false&data=false";
+    api.each(path, |event| _ = known.insert(uid(&event))).await;
     let acknowledged = ledger.acknowledged.lock().unwrap();
     let lost = acknowledged.iter().filter(|(_, uid)| !known.contains(*uid));
     lost.map(|((publisher, n), uid)| {
@@ -46,10 +47,9 @@ pub(super) async fn check(api: &Api, workload: &Workload, ledger: &Ledger) -> Ve
     };
     let mut findings = lost(api, ledger).await;
     findings.extend(strangers(&events, &items));
-    match looked_into(api).await {
-        Ok(looked) => {
-            findings.extend(looked.iter().flat_map(|event| deliveries(event, &items, workload)))
-        }
+    drop(events);
+    match looked_into(api, &items, workload).await {
+        Ok(found) => findings.extend(found),
         Err(stuck) => findings.push(stuck),
     }
     findings.extend(letters(api, &items, workload).await);
@@ -124,14 +124,22 @@ async fn drained(
     .await
 }
 
-/// All events with their deliveries, once each of those has ended.
-async fn looked_into(api: &Api) -> Result<Vec<Value>, String> {
+/// What is wrong with the deliveries of all events, once each of those has ended.
+async fn looked_into(
+    api: &Api,
+    items: &BTreeMap<&str, Item>,
+    workload: &Workload,
+) -> Result<Vec<String>, String> {
     until(PATIENCE, async || {
-        let events = api.all("/api/v1/events?data=false").await;
-        match events.iter().find(|event| !is_over(event)) {
-            Some(open) => Err(format!("stuck after the drain: {open}")),
-            None => Ok(events),
-        }
+        let (mut open, mut findings) = (None, Vec::new());
+        api.each("/api/v1/events?data=false", |event| {
+            if !is_over(&event) {
+                open = Some(format!("stuck after the drain: {event}"));
+            }
+            findings.extend(deliveries(&event, items, workload));
+        })
+        .await;
+        open.map_or(Ok(findings), Err)
     })
     .await
 }

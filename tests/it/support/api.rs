@@ -79,14 +79,21 @@ impl Api {
     /// Every item of a list, page after page. `path` may carry a query.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
+        self.each(path, |item| items.push(item)).await;
+        items
+    }
+
+    /// All items of a list, for lists that are too long to be held.
+    pub(crate) async fn each(&self, path: &str, mut look: impl FnMut(Value)) {
         let joint = if path.contains('?') { '&' } else { '?' };
         let mut next = format!("{path}{joint}limit=1000");
         loop {
             let mut page = self.get(&next).await;
-            items.append(page["items"].as_array_mut().expect("a list has items"));
+            let items = std::mem::take(page["items"].as_array_mut().expect("a list has items"));
+            items.into_iter().for_each(&mut look);
             match page["next"].as_str() {
                 Some(cursor) => next = format!("{path}{joint}limit=1000&cursor={cursor}"),
-                None => return items,
+                None => return,
             }
         }
     }
