@@ -121,7 +121,10 @@ fn describe() {
         Unit::Seconds,
         "From the moment a run was due to its start"
     );
-    describe_gauge!("tripline_memory_bytes", "Memory of a subscription's runtimes");
+    describe_gauge!(
+        "tripline_memory_bytes",
+        "JS heap of a subscription's script after its last run, beyond an empty runtime's, in steps of 4 KiB"
+    );
     describe_histogram!("tripline_journal_commit_seconds", Unit::Seconds, "Duration of commits");
     describe_histogram!("tripline_journal_batch_size", "Requests in one commit");
     describe_counter!("tripline_host_calls_total", "Calls of runs that left their lane");

@@ -140,7 +140,7 @@ impl Point {
     }
 }
 
-/// Rates of the last steps, and latency of the last minute.
+/// Rates of the last ten seconds, and latency of the last minute.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub(super) struct Rates {
     pub events_per_s: f64,

@@ -132,6 +132,7 @@ pub(super) struct ActivityOut {
     pub wall_ms: f64,
     /// From the moment its runs were due to their start.
     pub wait_ms: f64,
+    /// JS heap of its script after the last run, beyond that of an empty runtime, in steps of 4 KiB.
     pub memory_bytes: u64,
     /// Calls of its runs that left the lane.
     pub host_calls: u64,
