@@ -69,14 +69,14 @@ impl Runtime {
         if !self.journal().barrier().await {
             return Err(Stopped.into());
         }
-        let erased = self.store().erase(&seqs, Millis::steady()).await?;
+        let erased = self.store().erase(&seqs, Millis::now(), Millis::steady()).await?;
         self.0.addresses.scheduler.do_send(Forget(seqs.clone()));
         // Letters that were being written meanwhile, and the alerts that tell of them.
         let alerts = self.store().alerts_on(&uids).await?;
         self.forget(alerts.clone()).await?;
         seqs.extend(alerts);
         self.journal().barrier().await;
-        self.store().erase(&seqs, Millis::steady()).await?;
+        self.store().erase(&seqs, Millis::now(), Millis::steady()).await?;
         Ok(erased.events)
     }
 

@@ -65,8 +65,9 @@ impl Store {
         Ok(found.into_iter().map(|seq| Seq(encode::unsigned(seq))).collect())
     }
 
-    /// Erases the payloads of these events, and all that was made of them, in one transaction.
-    pub async fn erase(&self, seqs: &[Seq], now: Millis) -> Result<Erased, Error> {
+    /// Erases the payloads of these events, and all that was made of them, in one transaction. `now`: by
+    /// the wall clock, for people; `steady`: by the clock of what waits.
+    pub async fn erase(&self, seqs: &[Seq], now: Millis, steady: Millis) -> Result<Erased, Error> {
         let numbers: Vec<i64> = seqs.iter().map(|seq| encode::int(seq.0)).collect();
         // Outside the gate, for runs have no index by event: nothing new is kept of erased events.
         let kept: Vec<i64> = runs::Entity::find()
@@ -97,7 +98,7 @@ impl Store {
                 .await?;
             erased.runs += erase_runs(&*write, part).await?;
         }
-        erase_rows(&*write, &numbers, now).await?;
+        erase_rows(&*write, &numbers, steady).await?;
         erased.letters = erase_letters(&*write, &numbers, now).await?;
         if write.get_database_backend() == DbBackend::Sqlite {
             write.execute_unprepared("PRAGMA secure_delete = FAST").await?;
