@@ -81,6 +81,15 @@ pub fn block(bytes: &[u8]) {
     }
 }
 
+/// A backup as it is, and one that was made by hand, with all checksums right: its first byte says how many
+/// columns, the others are the rows. See `store::backup`.
+pub fn backup(bytes: &[u8]) {
+    let Some((columns, packed)) = bytes.split_first() else { return };
+    crate::store::backup::fuzz(*columns, packed);
+    let damaged = crate::store::backup::check(bytes, |_| {});
+    assert!(damaged.is_err(), "nobody draws a SHA-256 by chance");
+}
+
 /// Frames of a hostile lane: those that read are checked, and the first that does not ends the talk.
 pub fn frames(bytes: &[u8]) {
     let mut inbox = Inbox::default();
@@ -219,6 +228,7 @@ mod tests {
             flip in any::<(prop::sample::Index, u8)>(),
         ) {
             block(&bytes);
+            backup(&bytes);
             frames(&bytes);
             // A frame that was good, then a byte of it that is not, then less of it.
             let mut wire = Vec::new();

@@ -201,8 +201,8 @@ async fn create(
         updated_at: now,
         revision: 1,
     };
-    check(&runtime, &hook)?;
-    let open = runtime.hooks().create(hook).await?;
+    let checked = || check(&runtime, &hook).map(|()| hook);
+    let open = runtime.hooks().create::<ApiError>(checked).await?;
     note(&runtime, &admin.0, "hook.create", format!("hook {}", open.hook.name), None).await?;
     Ok(HttpResponse::Created()
         .insert_header(extract::etag(open.hook.revision))
@@ -232,31 +232,30 @@ async fn change(
     name: Path<String>,
     body: Body<HookChange>,
 ) -> Result<HttpResponse, ApiError> {
-    let open = runtime.hooks().find(&name).ok_or_else(|| ApiError::not_found("hook", &name))?;
-    let mut hook = open.hook.clone();
-    if extract::if_match(&request)?.is_some_and(|revision| revision != hook.revision) {
-        return Err(ApiError::new(
-            Code::Outdated,
-            format!("the hook {name} was changed meanwhile"),
-        ));
-    }
+    let expected = extract::if_match(&request)?;
     let body = body.into_inner();
-    hook.preset = body.preset.unwrap_or(hook.preset);
-    hook.secrets = body.secrets.unwrap_or(hook.secrets);
-    hook.header = body.header.map_or(hook.header, |header| header.to_ascii_lowercase());
-    hook.tolerance = body.tolerance.unwrap_or(hook.tolerance);
-    hook.event_type = template("event_type", body.event_type)?.unwrap_or(hook.event_type);
-    if let Some(subject) = body.subject {
-        hook.subject = template("subject", subject)?;
-    }
-    if let Some(event_id) = body.event_id {
-        hook.event_id = template("event_id", event_id)?;
-    }
-    hook.is_active = body.is_active.unwrap_or(hook.is_active);
-    hook.updated_at = Millis::now();
-    hook.revision += 1;
-    check(&runtime, &hook)?;
-    let open = runtime.hooks().replace(hook).await?;
+    let change = |mut hook: Hook| {
+        if expected.is_some_and(|revision| revision != hook.revision) {
+            let detail = format!("the hook {name} was changed meanwhile");
+            return Err(ApiError::new(Code::Outdated, detail));
+        }
+        hook.preset = body.preset.unwrap_or(hook.preset);
+        hook.secrets = body.secrets.unwrap_or(hook.secrets);
+        hook.header = body.header.map_or(hook.header, |header| header.to_ascii_lowercase());
+        hook.tolerance = body.tolerance.unwrap_or(hook.tolerance);
+        hook.event_type = template("event_type", body.event_type)?.unwrap_or(hook.event_type);
+        if let Some(subject) = body.subject {
+            hook.subject = template("subject", subject)?;
+        }
+        if let Some(event_id) = body.event_id {
+            hook.event_id = template("event_id", event_id)?;
+        }
+        hook.is_active = body.is_active.unwrap_or(hook.is_active);
+        hook.updated_at = Millis::now();
+        hook.revision += 1;
+        check(&runtime, &hook).map(|()| hook)
+    };
+    let open = runtime.hooks().change(&name, change).await?;
     note(&runtime, &admin.0, "hook.update", format!("hook {name}"), None).await?;
     Ok(HttpResponse::Ok().insert_header(extract::etag(open.hook.revision)).json(HookOut::of(&open)))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use super::Runtime;
@@ -20,7 +20,11 @@ const REFUSED_MAX: usize = 50;
 
 /// The hooks of a server, in memory: a delivery reads no store.
 #[derive(Default)]
-pub(crate) struct HookBook(RwLock<BTreeMap<String, Arc<OpenHook>>>);
+pub(crate) struct HookBook {
+    hooks: RwLock<BTreeMap<String, Arc<OpenHook>>>,
+    /// Who changes hooks, from the first look until the change is in the store and here.
+    turn: tokio::sync::Mutex<()>,
+}
 
 /// A hook and what came through it since the server started.
 pub struct OpenHook {
@@ -53,11 +57,21 @@ impl HookBook {
     pub(crate) async fn open(store: &Store) -> Result<Self, store::Error> {
         let all = store.hooks().all().await?;
         let open = |hook: Hook| (hook.name.clone(), Arc::new(OpenHook::new(hook)));
-        Ok(Self(RwLock::new(all.into_iter().map(open).collect())))
+        let hooks = RwLock::new(all.into_iter().map(open).collect());
+        Ok(Self { hooks, turn: tokio::sync::Mutex::default() })
+    }
+
+    /// A whole map after every step, so a poisoned lock is as good.
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<OpenHook>>> {
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<OpenHook>>> {
+        self.hooks.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, hook: Hook) -> Arc<OpenHook> {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.write();
         let tally = map.get(&hook.name).map(|open| Arc::clone(&open.tally)).unwrap_or_default();
         let open = Arc::new(OpenHook { hook, tally });
         map.insert(open.hook.name.clone(), Arc::clone(&open));
@@ -121,30 +135,44 @@ impl Hooks {
     /// By name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<OpenHook>> {
-        let map = self.book().0.read().unwrap_or_else(PoisonError::into_inner);
-        map.values().cloned().collect()
+        self.book().read().values().cloned().collect()
     }
 
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<OpenHook>> {
-        self.book().0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.book().read().get(name).cloned()
     }
 
-    /// Opens a new one; the next delivery finds it.
-    pub async fn create(&self, hook: Hook) -> Result<Arc<OpenHook>, store::Error> {
+    /// Opens a new one; the next delivery finds it. `hook` is asked when nobody else changes hooks.
+    pub async fn create<E: From<store::Error>>(
+        &self,
+        hook: impl FnOnce() -> Result<Hook, E>,
+    ) -> Result<Arc<OpenHook>, E> {
+        let _turn = self.book().turn.lock().await;
+        let hook = hook()?;
         self.0.store().hooks().create(&hook).await?;
         Ok(self.book().put(hook))
     }
 
-    /// Changes one; the next delivery meets the change.
-    pub async fn replace(&self, hook: Hook) -> Result<Arc<OpenHook>, store::Error> {
+    /// Changes one as `change` says of what it is just then; the next delivery meets the change.
+    pub async fn change<E: From<store::Error>>(
+        &self,
+        name: &str,
+        change: impl FnOnce(Hook) -> Result<Hook, E>,
+    ) -> Result<Arc<OpenHook>, E> {
+        let _turn = self.book().turn.lock().await;
+        let open = self
+            .find(name)
+            .ok_or_else(|| store::Error::NotFound { what: "hook", id: name.to_owned() })?;
+        let hook = change(open.hook.clone())?;
         self.0.store().hooks().replace(&hook).await?;
         Ok(self.book().put(hook))
     }
 
     pub async fn remove(&self, name: &str) -> Result<(), store::Error> {
+        let _turn = self.book().turn.lock().await;
         self.0.store().hooks().delete(name).await?;
-        self.book().0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.book().write().remove(name);
         Ok(())
     }
 

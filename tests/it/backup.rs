@@ -11,6 +11,7 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::{
@@ -271,6 +272,78 @@ async fn a_damaged_backup_restores_nothing() {
     }
     let (code, text) = server.cli(&["restore", "/no/such/file"]);
     assert_eq!(code, 1, "{text}");
+}
+
+/// The backup with its first table called something else, and all checksums right.
+fn forged(good: &[u8], table: &str) -> Vec<u8> {
+    let mut out = good[..16].to_vec();
+    let mut rest = &good[16..];
+    let mut renamed = false;
+    while let Some((head, frame)) = rest.split_at_checked(9) {
+        let length = u32::from_le_bytes(head[1..5].try_into().unwrap()) as usize;
+        let (payload, next) = frame.split_at(length);
+        rest = next;
+        let mut payload = payload.to_vec();
+        if head[0] == b'T' && !renamed {
+            let mut json: Value = serde_json::from_slice(&payload).unwrap();
+            json["table"] = table.into();
+            payload = json.to_string().into();
+            renamed = true;
+        }
+        if head[0] == b'E' {
+            let mut json: Value = serde_json::from_slice(&payload).unwrap();
+            let counts = json["rows"].as_object_mut().unwrap();
+            let count = counts.remove("scripts").expect("the first table of a backup");
+            counts.insert(table.into(), count);
+            let hash = Sha256::digest(&out);
+            json["sha256"] = hash.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
+            payload = json.to_string().into();
+        }
+        out.push(head[0]);
+        out.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
+        out.extend(crc32fast::hash(&payload).to_le_bytes());
+        out.extend(payload);
+    }
+    out
+}
+
+/// What a backup calls its tables becomes part of statements.
+async fn names_of_tables(database: Database) {
+    let rt = TestRuntime::start().await;
+    rt.subscription("all").add().await;
+    let file = rt.server.home().join("good.backup");
+    assert_eq!(rt.server.cli(&["backup", &file.display().to_string()]).0, 0);
+    let good = fs::read(&file).unwrap();
+    let url = match database {
+        Database::Sqlite => None,
+        Database::Postgres => Some(Database::Postgres.create().await.unwrap()),
+    };
+    let server = Server::new("", url.as_deref());
+    for table in
+        ["seaql_migrations", "sqlite_schema", "pg_class", "x\"; DROP TABLE events; --", "'"]
+    {
+        fs::write(&file, forged(&good, table)).unwrap();
+        let (code, text) = server.cli(&["restore", &file.display().to_string()]);
+        let named = format!("there is no table {table}");
+        assert!(code == 1 && text.contains(&named), "{table}: {text}");
+        assert!(!server.data().join("tripline.db").exists(), "{table}");
+    }
+    // The name is what was refused, and nothing else of the forgery.
+    fs::write(&file, forged(&good, "scripts")).unwrap();
+    let (code, text) = server.cli(&["restore", &file.display().to_string()]);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[tokio::test]
+async fn a_backup_names_no_tables_but_ours_on_sqlite() {
+    names_of_tables(Database::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_backup_names_no_tables_but_ours_on_postgres() {
+    if Database::Postgres.available() {
+        names_of_tables(Database::Postgres).await;
+    }
 }
 
 #[tokio::test]

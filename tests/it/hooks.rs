@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tripline::domain::Millis;
 
-use crate::support::{Database, TestRuntime};
+use crate::support::{Database, TestRuntime, http};
 
 const SECRET: &str = "It's a Secret to Everybody";
 
@@ -124,6 +124,44 @@ async fn keys_are_rotated_without_a_lost_delivery_and_stay_while_they_are_used()
     assert_eq!(send(&new).await, StatusCode::NOT_FOUND);
     rt.request(Method::DELETE, "/api/v1/hooks/shop", None).await;
     assert_eq!(rt.request(Method::DELETE, "/api/v1/secrets/new", None).await.status, 204);
+}
+
+/// Two people who change the same hook at once: one of them is told, and what neither touched stands.
+#[tokio::test]
+async fn of_many_who_change_a_hook_at_once_each_meets_what_it_saw() {
+    let rt = TestRuntime::start().await;
+    secret(&rt, "key", "the only key").await;
+    let hook = json!({ "name": "shop", "preset": "hmac", "secrets": ["key"] });
+    rt.post("/api/v1/hooks", &hook).await;
+    let url = format!("{}/api/v1/hooks/shop", rt.server.url());
+    let token = rt.server.admin_token();
+    let change = async |revision: u64, change: Value| {
+        let request = http().patch(&url).bearer_auth(&token).json(&change);
+        let request = request.header("if-match", format!("\"{revision}\""));
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    for revision in 1..=5 {
+        let at_once =
+            (0..16).map(|n| change(revision, json!({ "tolerance": format!("{}s", n + 1) })));
+        let statuses = futures::future::join_all(at_once).await;
+        let taken = statuses.iter().filter(|status| **status == 200).count();
+        let outdated = statuses.iter().filter(|status| **status == 412).count();
+        assert_eq!((taken, outdated), (1, 15), "of revision {revision}: {statuses:?}");
+    }
+    // Without a revision each is applied to what the others left.
+    let fields = [
+        json!({ "tolerance": "77s" }),
+        json!({ "header": "x-other" }),
+        json!({ "subject": "{$.n}" }),
+        json!({ "event_type": "shop.sold" }),
+    ];
+    let all = fields.iter().map(|field| rt.patch("/api/v1/hooks/shop", field));
+    futures::future::join_all(all).await;
+    let hook = rt.get("/api/v1/hooks/shop").await;
+    let expected = json!([10, "77s", "x-other", "{$.n}", "shop.sold"]);
+    let fields = ["revision", "tolerance", "header", "subject", "event_type"];
+    let found: Value = fields.iter().map(|field| hook[*field].clone()).collect();
+    assert_eq!(found, expected, "{hook:#}");
 }
 
 #[tokio::test]

@@ -151,6 +151,30 @@ async fn only_what_is_granted_is_given_and_only_admins_grant() {
     }
 }
 
+/// Rights and secrets are the script's: a subscription that keeps to a version of it has them as they are
+/// now, and hides what is secret now.
+#[tokio::test]
+async fn a_subscription_that_keeps_to_a_version_has_the_rights_of_today() {
+    let rt = TestRuntime::start().await;
+    set(&rt, "stripe", VALUE).await;
+    let source = "export default async () => [await sdk.secrets.get('stripe')]";
+    let script = add(&rt, "leak", source).await;
+    let subscription = format!("/api/v1/subscriptions/{}", rt.id_of("leak"));
+    rt.patch(&subscription, &json!({ "script_version": 1 })).await;
+    rt.publish("leak", json!({})).await;
+    rt.delivery("leak").await.returned(&json!(["[secret stripe]"]));
+
+    set(&rt, "stripe", "rotated_87654321").await;
+    rt.publish("leak", json!({})).await;
+    rt.delivery("leak").await.returned(&json!(["[secret stripe]"]));
+
+    let path = format!("/api/v1/scripts/{script}");
+    rt.patch(&path, &json!({ "secrets": [] })).await;
+    rt.publish("leak", json!({})).await;
+    rt.delivery("leak").await.dead();
+    rt.dead_letter("leak").await.saying("no secret `stripe` is granted to this script");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn without_its_key_the_server_starts_and_says_what_is_missing() {

@@ -26,6 +26,8 @@ pub(super) const MAGIC: &[u8; 16] = b"tripline backup\n";
 pub(super) const FORMAT: u32 = 1;
 /// Packed rows that make a frame; one row more than that stands alone.
 const ROWS_BYTES: usize = 1 << 20;
+/// Rows of one frame, unpacked: more than any database takes as one row. A frame may be a thousandth of it.
+const UNPACKED_MAX: u64 = 1 << 30;
 
 /// Takes frames, each whole. An error ends the backup, and its text is told.
 pub trait Sink {
@@ -229,8 +231,12 @@ impl<R: Read> Reader<R> {
             b'R' => {
                 let mut rows = Vec::new();
                 DeflateDecoder::new(&payload[..])
+                    .take(UNPACKED_MAX)
                     .read_to_end(&mut rows)
                     .map_err(|_| self.damaged("rows that cannot be unpacked"))?;
+                if rows.len() as u64 == UNPACKED_MAX {
+                    return Err(self.damaged("a frame with more rows than fit in one"));
+                }
                 Ok(Part::Rows(rows))
             }
             b'F' => {
@@ -340,7 +346,9 @@ impl<'a> Unpacker<'a> {
     pub(super) fn of(packed: &'a [u8], columns: usize) -> Result<Self, Error> {
         let mut unpacker = Self { packed, left: 0, columns };
         unpacker.left = unpacker.number()?;
-        Ok(unpacker)
+        // Each value takes a byte: a forged number keeps nobody counting.
+        let fit = unpacker.packed.len().checked_div(columns).unwrap_or(0);
+        if unpacker.left > fit as u64 { Err(torn()) } else { Ok(unpacker) }
     }
 
     /// The next row, in the order of the columns.
@@ -413,8 +421,8 @@ fn put_number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, fuzzing))]
+mod made {
     use super::*;
     use crate::{domain::Millis, store::backup::Marker};
 
@@ -425,7 +433,7 @@ mod tests {
         }
     }
 
-    fn header() -> Header {
+    pub(super) fn header() -> Header {
         Header {
             format: FORMAT,
             version: "9.9.9".into(),
@@ -438,6 +446,45 @@ mod tests {
             secrets: 0,
         }
     }
+
+    /// A backup that was made by hand: a table of `columns`, one frame of what `packed` says are rows, and the
+    /// end that fits, with every checksum right. It is read to its end or refused, and nothing is read that is
+    /// not there.
+    pub(crate) fn fuzz(columns: u8, packed: &[u8]) {
+        let names: Vec<String> = (0..columns).map(|column| column.to_string()).collect();
+        let mut file = Vec::new();
+        let mut writer = Writer::begin(&mut file, &header()).expect("a header");
+        writer.table("things", &names).expect("a table");
+        writer.end.rows.insert("things".into(), rows(columns.into(), packed).unwrap_or(1));
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
+        deflate.write_all(packed).expect("memory");
+        writer.put(b'R', &deflate.finish().expect("memory")).expect("a frame");
+        writer.end().expect("an end");
+        match (check(&file[..], |_| {}), rows(columns.into(), packed)) {
+            (Ok(checked), Some(count)) => assert_eq!(checked.end.rows["things"], count),
+            (Err(Error::Damaged(_)), None) => {}
+            (checked, rows) => panic!("{checked:?} of {rows:?} rows"),
+        }
+    }
+
+    /// How many rows are in it, if it is rows and nothing else.
+    fn rows(columns: usize, packed: &[u8]) -> Option<u64> {
+        let mut rows = Unpacker::of(packed, columns).ok()?;
+        let mut count = 0;
+        while let Some(row) = rows.row().ok()? {
+            assert!(row.len() == columns && count <= packed.len() as u64);
+            count += 1;
+        }
+        Some(count)
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use made::fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::{made::header, *};
 
     fn backup() -> Vec<u8> {
         let mut file = Vec::new();
@@ -488,6 +535,32 @@ mod tests {
         let mut longer = file;
         longer.push(0);
         assert!(check(&longer[..], |_| {}).is_err());
+    }
+
+    /// A frame of a few bytes may claim any number of rows, and unpack to any length.
+    #[test]
+    fn forged_rows_are_refused_at_once() {
+        let forged = |columns: u8, count: u64| {
+            let mut packed = Vec::new();
+            put_number(&mut packed, count);
+            packed.push(0);
+            fuzz(columns, &packed);
+        };
+        forged(0, u64::MAX);
+        forged(1, u64::MAX);
+        forged(1, 1);
+        fuzz(255, &[0]);
+
+        let mut file = Vec::new();
+        let mut writer = Writer::begin(&mut file, &header()).unwrap();
+        writer.table("things", &["a".into()]).unwrap();
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
+        io::copy(&mut io::repeat(0).take(UNPACKED_MAX + 1), &mut deflate).unwrap();
+        writer.put(b'R', &deflate.finish().unwrap()).unwrap();
+        writer.end().unwrap();
+        assert!(file.len() < 8 << 20, "{}", file.len());
+        let error = check(&file[..], |_| {}).unwrap_err().to_string();
+        assert!(error.contains("more rows than fit in one"), "{error}");
     }
 
     #[test]

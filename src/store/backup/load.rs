@@ -14,7 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    End, Error, Header, Lock, OwnerLock,
+    End, Error, Header, Lock, OwnerLock, STEPS,
     format::{Part, Reader},
     postgres, sqlite,
 };
@@ -247,7 +247,11 @@ async fn clear(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a backup names becomes part of statements: it is ours, or the backup is refused.
 fn check_columns(table: &str, wanted: &[String], there: &[String]) -> Result<(), Error> {
+    if there.is_empty() || table == STEPS || !TABLES.contains(&table) {
+        return Err(Error::Damaged(format!("there is no table {table}")));
+    }
     match wanted.iter().find(|column| !there.contains(column)) {
         Some(column) => Err(Error::Damaged(format!("there is no column {table}.{column}"))),
         None => Ok(()),

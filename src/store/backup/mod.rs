@@ -13,6 +13,8 @@ mod sqlite;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::format::fuzz;
 pub(super) use self::load::UNFINISHED;
 pub use self::{
     format::{Sink, check, failure, header},

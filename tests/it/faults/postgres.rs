@@ -10,6 +10,7 @@ use std::{
 
 use rand::RngExt as _;
 use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{
     load::Load,
@@ -106,6 +107,59 @@ async fn a_failover_to_a_standby_loses_nothing() {
     let _standby = standby.await.unwrap();
     println!("failed over, back within {:?}, {}", back(&load, full).await, figures(&load));
     load.finish(&rt, "all").await;
+}
+
+/// A replay with the version of then, whose script cannot be read just now, waits; that is no failure of the
+/// script.
+#[tokio::test]
+async fn a_replay_waits_for_the_version_that_it_wants() {
+    let Some(cluster) = Cluster::start() else { return };
+    let rt = serve(&cluster.url()).await;
+    let then = "export default (item, context) => {
+        if (!context.replayed) throw new Error('not yet');
+        return 'then';
+    }";
+    rt.subscription("late")
+        .on("test.late")
+        .script(then)
+        .attempts(1, 0)
+        .with("limits", json!({ "rate_limit": { "runs": 1, "per": "4s" } }))
+        .add()
+        .await;
+    let event = rt.publish("test.late", json!({})).await;
+    let letter = rt.dead_letter("late").await;
+    let subscription = rt.get(&format!("/api/v1/subscriptions/{}", rt.id_of("late"))).await;
+    let script = subscription["script_id"].as_str().unwrap();
+    rt.patch(
+        &format!("/api/v1/scripts/{script}"),
+        &json!({ "source": "export default () => 'now'" }),
+    )
+    .await;
+    // Held back by the rate, it asks for its program when the database is away.
+    rt.publish("test.late", json!({})).await;
+    rt.delivery("late").await.returned(&json!("now"));
+    let replay = json!({ "script_version": "original" });
+    rt.post(&format!("/api/v1/dead-letters/{}/replay", letter.id()), &replay).await;
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.stop_at_once();
+        cluster
+    });
+    let cluster = cluster.await.unwrap();
+    until(PATIENCE, async || {
+        let log = rt.server.log();
+        if log.contains("the script cannot be read yet") { Ok(()) } else { Err(log) }
+    })
+    .await
+    .expect("it asks for the version of then");
+    let again = tokio::task::spawn_blocking(move || {
+        cluster.start_again();
+        cluster
+    });
+    let _cluster = again.await.unwrap();
+    reads_answer(&rt, PATIENCE).await;
+    let done = rt.delivery_of(&event, "late").await.succeeded();
+    let results: Vec<&Value> = done.runs.iter().map(|run| &run["result"]).collect();
+    assert_eq!(results, [&json!("then"), &Value::Null], "{:#?}", done.runs);
 }
 
 /// Whoever reads is told as well, and not only that something failed.
