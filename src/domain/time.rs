@@ -44,6 +44,13 @@ impl Millis {
         STEADY.ahead.fetch_add(at.0.saturating_sub(Self::steady().0).max(0), Relaxed);
     }
 
+    /// What it is at least, by either clock: for what ends things that do not come back. A clock that
+    /// leapt ahead may be wrong, and ends nothing.
+    #[must_use]
+    pub fn at_least() -> Self {
+        Self::now().min(Self::steady())
+    }
+
     /// What the steady clock showed when the wall clock showed this, if that was not set since.
     #[must_use]
     pub fn by_steady(self) -> Self {

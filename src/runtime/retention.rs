@@ -40,8 +40,7 @@ impl Runtime {
     /// Removes everything that is old now; returns how many rows went.
     pub async fn apply_retention(&self) -> Result<u64, crate::store::Error> {
         let keep = &self.config().retention;
-        // What leaps ahead may be wrong, and what is removed does not come back.
-        let now = Millis::now().min(Millis::steady());
+        let now = Millis::at_least();
         let before = |keep: crate::config::Keep| keep.0.map(|age| now.minus(age));
         let plan = RetentionPlan {
             events_before: before(keep.events),

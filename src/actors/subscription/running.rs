@@ -36,7 +36,7 @@ impl SubscriptionActor {
                 self.end_erased(&delivery);
                 continue;
             }
-            if let Some(error) = self.expired(delivery, now) {
+            if let Some(error) = self.expired(delivery) {
                 let delivery = self.queue.pop_front().expect("the front was just seen");
                 self.fail(delivery, program.version, Duration::ZERO, None, error, None);
                 continue;
@@ -68,9 +68,9 @@ impl SubscriptionActor {
     }
 
     /// The error of a delivery that waited too long. Whoever replays a letter wants it to run.
-    fn expired(&self, delivery: &Delivery, now: Millis) -> Option<RunError> {
+    fn expired(&self, delivery: &Delivery) -> Option<RunError> {
         let age = self.definition().limits.expires_after?;
-        let waited = now.since(delivery.event.accepted_at);
+        let waited = Millis::at_least().since(delivery.event.accepted_at);
         if waited <= age.0 || delivery.replay() > 0 {
             return None;
         }

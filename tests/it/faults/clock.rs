@@ -138,6 +138,27 @@ async fn a_leap_ends_no_key() {
     assert_eq!(rt.get(&key).await["value"], 1);
 }
 
+/// What waits for ten minutes at most is not too old because the clock leaps, nor because it was set
+/// right afterwards.
+#[tokio::test]
+async fn a_leap_makes_nothing_too_old() {
+    let Some((rt, clock)) = start().await else { return };
+    rt.subscription("ages")
+        .on("test.age")
+        .with("limits", json!({ "expires_after": "10m" }))
+        .add()
+        .await;
+    let path = format!("/api/v1/subscriptions/{}", rt.id_of("ages"));
+    for (before, after) in [(0, DAY), (0, -DAY), (-DAY, 0), (DAY, 0)] {
+        clock.set(before);
+        rt.post(&format!("{path}/pause"), &json!({})).await;
+        rt.publish("test.age", json!({ "before": before })).await;
+        clock.set(after);
+        rt.post(&format!("{path}/resume"), &json!({})).await;
+        rt.delivery("ages").await.succeeded();
+    }
+}
+
 /// The clock of a server.
 struct Clock(PathBuf);
 
