@@ -90,6 +90,12 @@ pub fn backup(bytes: &[u8]) {
     assert!(damaged.is_err(), "nobody draws a SHA-256 by chance");
 }
 
+/// An entry of a script's `fetch_allow`, and a URL that it asks for; see `host::fetch`.
+pub fn allow_list(text: &str) {
+    let (entry, url) = text.split_once('\n').unwrap_or((text, text));
+    crate::host::fuzz_allow_list(entry, url);
+}
+
 /// Frames of a hostile lane: those that read are checked, and the first that does not ends the talk.
 pub fn frames(bytes: &[u8]) {
     let mut inbox = Inbox::default();
@@ -207,6 +213,24 @@ mod tests {
         "{\"a\":{\"b\":1}}",
     ];
 
+    const PORTS: &[&str] = &["", "", "", ":443", ":80", ":8443", ":", ":0"];
+    /// What readers of URLs have been known to differ on.
+    const ODD: &[&str] = &[
+        "/", "\\", "@", "#", "?", "[::1]", "127.1", "%2e", "\t", "\n", "é", "xn--", "。", ".", ":",
+    ];
+
+    /// A host of a few letters, so that many of them are one another's; some with a piece that is odd.
+    fn host() -> impl Strategy<Value = String> {
+        let name = vec(select(&["a", "b", "x"][..]), 1..4).prop_map(|labels| labels.join("."));
+        let odd = prop_oneof![4 => Just(""), 1 => select(ODD)];
+        (name, odd, any::<prop::sample::Index>(), select(PORTS)).prop_map(
+            |(name, odd, at, port)| {
+                let (before, after) = name.split_at(at.index(name.len() + 1));
+                format!("{before}{odd}{after}{port}")
+            },
+        )
+    }
+
     proptest! {
         #[test]
         fn the_fuzz_targets_hold_at_the_doors(
@@ -214,11 +238,14 @@ mod tests {
             cursor_text in prop_oneof!["[A-Za-z0-9_-]{0,40}", ".{0,40}"],
             settings in near(SETTINGS),
             signed in near(SIGNED),
+            entry in ("(\\*\\.)?", host()),
+            asked in ("https?://", host()),
         ) {
             intake(&publish);
             cursor(&cursor_text);
             config(&settings);
             webhook(&signed);
+            allow_list(&format!("{}{}\n{}{}/path", entry.0, entry.1, asked.0, asked.1));
         }
 
         #[test]

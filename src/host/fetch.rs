@@ -128,7 +128,9 @@ impl Allowed {
             Some(rest) => (true, rest),
             None => (false, entry),
         };
-        if rest.contains(['/', '?', '#', '@', '\\', '*']) || rest.trim() != rest {
+        // Some of these are left out where URLs are read: what is written is what is meant.
+        let misleads = |c: char| c.is_control() || c.is_whitespace() || "/?#@\\*".contains(c);
+        if rest.contains(misleads) || rest.ends_with(':') {
             return Err(wrong());
         }
         // `http` keeps every port but 80, `ftp` that one too.
@@ -548,6 +550,35 @@ fn innermost<'a>(
     reason
 }
 
+/// An entry and a URL: what is allowed is what a plain reading of both says, and whoever dials reads the same
+/// host and port as whoever checks.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(entry: &str, url: &str) {
+    let Ok(url) = parse(url) else { return };
+    // Another reader of URLs, of the kind that the client dials by.
+    let Ok(dialled) = url.as_str().parse::<actix_web::http::Uri>() else { return };
+    assert_eq!(dialled.host(), url.host_str(), "{url}");
+    assert_eq!(dialled.port_u16(), url.port(), "{url}");
+    let Ok(list) = AllowList::parse(&[entry.to_owned()]) else { return };
+    // Names in other scripts, escapes and numbers have many forms; the rest has one.
+    let plain = |c: char| c.is_ascii_lowercase() || c == '.' || c == '-';
+    let (name, port) = entry.rsplit_once(':').unwrap_or((entry, ""));
+    let (below, name) = name.strip_prefix("*.").map_or((false, name), |name| (true, name));
+    let host = url.host_str().unwrap_or_default();
+    if !name.chars().all(plain) || name.contains("xn--") || !host.chars().all(plain) {
+        return;
+    }
+    let is_host = if below {
+        host.len() > name.len() + 1 && host.ends_with(&format!(".{name}"))
+    } else {
+        host == name
+    };
+    let of_scheme = if url.scheme() == "https" { 443 } else { 80 };
+    let port = port.parse().unwrap_or(of_scheme);
+    let expected = is_host && url.port().unwrap_or(of_scheme) == port;
+    assert_eq!(list.holds(&url), expected, "{entry:?} and {url}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -601,6 +632,10 @@ mod tests {
             "a?b",
             "x.*.com",
             " a",
+            "a\tb",
+            "a\n.com",
+            "a:8\t443",
+            "a:",
         ] {
             assert!(AllowList::parse(&[wrong.to_owned()]).is_err(), "{wrong:?}");
         }
