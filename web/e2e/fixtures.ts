@@ -59,6 +59,14 @@ export async function logInAs(page: Page, server: Server, role: Role): Promise<v
   await logIn(page, server, await server.tokenFor(role));
 }
 
+/** Finds one of many by its name, and takes it. */
+export async function choose(page: Page, label: string, name: string): Promise<void> {
+  const field = page.getByRole('combobox', { name: label, exact: true });
+  await field.fill(name);
+  await page.getByRole('option', { name, exact: true }).click();
+  await expect(field).toHaveValue(name);
+}
+
 /** Fails with the list of what axe-core finds against WCAG 2.2 AA; `soft`: at the end of the journey. */
 export async function expectAccessible(page: Page, { soft = false } = {}): Promise<void> {
   // Through the debugger, since the page's policy refuses a script from here, as it should.

@@ -1,6 +1,6 @@
 import type { Page } from '@playwright/test';
 
-import { expect, expectAccessible, logInAs, test } from './fixtures';
+import { choose, expect, expectAccessible, logInAs, test } from './fixtures';
 import { FRAMES, scrollThrough } from './scrolling';
 import type { Server } from './server';
 
@@ -78,14 +78,15 @@ test('letters are found by subscription, script and time, and what is done to al
   await server.until('dead-letters/count', (answer) => answer.count === 4);
   await page.goto(`${server.url}/dead-letters`);
   await expect(page.getByText('4 of 4 letters')).toBeVisible();
-  await page.getByLabel('Subscription').selectOption('bill');
+  await choose(page, 'Subscription', 'bill');
   await expect(page.getByText('1 of 1 letter')).toBeVisible();
   await page.getByLabel('Died', { exact: true }).selectOption('Last hour');
   await page.reload();
   await expect(page.getByText('1 of 1 letter')).toBeVisible();
   await expect(page.getByRole('link', { name: 'Fix and drain' })).toHaveAttribute('href', new RegExp(`subscription_id=${subscription}&from=2`));
-  await page.getByLabel('Subscription').selectOption('Any subscription');
-  await page.getByLabel('Script', { exact: true }).selectOption('book');
+  await page.getByLabel('Subscription').click();
+  await page.getByRole('option', { name: 'Any subscription' }).click();
+  await choose(page, 'Script', 'book');
   await expect(page.getByText('3 of 3 letters')).toBeVisible();
   await expectAccessible(page);
 
@@ -96,7 +97,7 @@ test('letters are found by subscription, script and time, and what is done to al
   await expect(page.getByRole('dialog', { name: 'Discard 3 letters?' })).toBeVisible();
   await page.goBack();
   await expect(page.getByRole('dialog')).toHaveCount(0);
-  await expect(page.getByLabel('Script', { exact: true })).toHaveValue(/./);
+  await expect(page.getByLabel('Script', { exact: true })).toHaveValue('book');
   await page.getByRole('button', { name: 'Discard all 3' }).click();
   await page.getByLabel('Type 3 to go on').fill('3');
   await page.getByRole('dialog').getByRole('button', { name: 'Discard' }).click();

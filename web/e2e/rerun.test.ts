@@ -1,4 +1,4 @@
-import { expect, expectAccessible, test } from './fixtures';
+import { choose, expect, expectAccessible, test } from './fixtures';
 
 const FAILS = `export default async function (order) {
   console.log('order', order.n, Math.random());
@@ -63,7 +63,7 @@ test('runs come by themselves, are found by subscription, and wait while the poi
   await expect(page.getByRole('link', { name: 'two 2' })).toHaveCount(0);
   await page.getByRole('heading', { level: 1 }).hover();
   await expect(page.getByRole('link', { name: 'two 2' })).toBeVisible();
-  await page.getByLabel('Subscription').selectOption('two');
+  await choose(page, 'Subscription', 'two');
   await expect(page.getByText('1 run shown')).toBeVisible();
   await page.getByLabel('Time', { exact: true }).selectOption('Last hour');
   await page.reload();

@@ -70,3 +70,45 @@ test('the list keeps its rows under the pointer, and says since when it counts',
   await page.getByRole('heading', { level: 1 }).hover();
   await expect(page.getByRole('row', { name: /another/ })).toBeVisible();
 });
+
+test('the last of 230 scripts is chosen by its name, with the keyboard alone', async ({ page, server }) => {
+  const nameOf = (n: number): string => `script-${String(n).padStart(3, '0')}`;
+  for (let n = 1; n <= 230; n += 1) await server.api('POST', 'scripts', { name: nameOf(n), source: 'export default () => 1', language: 'typescript' });
+  await page.goto(`${server.url}/subscriptions/new`);
+  await page.getByLabel('Name', { exact: true }).focus();
+  await page.keyboard.type('late');
+  await page.keyboard.press('Tab');
+  const field = page.getByRole('combobox', { name: 'Script', exact: true });
+  await expect(field).toBeFocused();
+  await page.keyboard.press('ArrowDown');
+  await expect(page.getByText('50 shown, there are more: type to narrow')).toBeVisible();
+  await expectAccessible(page);
+  await page.keyboard.press('End');
+  await expect(page.getByRole('option', { name: nameOf(50) })).toBeInViewport();
+  await page.keyboard.type('PT-23');
+  await expect(page.getByRole('listbox').getByRole('option')).toHaveText([nameOf(230)]);
+  await expectAccessible(page);
+  await page.keyboard.press('Escape');
+  await expect(field).toHaveValue('');
+  await page.keyboard.type('230');
+  await expect(page.getByRole('option', { name: nameOf(230), selected: true })).toBeVisible();
+  await page.keyboard.press('Enter');
+  await expect(field).toHaveValue(nameOf(230));
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('job.*');
+  await page.keyboard.press('Enter');
+  await expect(page.getByText('late takes events from now on')).toBeVisible();
+  const { items } = await server.api('GET', 'subscriptions');
+  const script = await server.api('GET', `scripts/${items[0].script_id}`);
+  expect([items.length, script.name]).toEqual([1, nameOf(230)]);
+
+  // A link may name one that is not among the first.
+  await page.goto(`${server.url}/runs?script_id=${script.id}`);
+  await expect(field).toHaveValue(nameOf(230));
+  await page.setViewportSize({ width: 375, height: 700 });
+  await field.click();
+  await page.getByRole('option', { name: 'Any script' }).click();
+  await expect(page).not.toHaveURL(/script_id/);
+  await expect(field).toHaveValue('');
+  await expect(field).toHaveAttribute('placeholder', 'Any script');
+});

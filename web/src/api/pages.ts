@@ -17,6 +17,17 @@ export function firstPage<T extends { pages: unknown[]; pageParams: unknown[] }>
   return data && { ...data, pages: data.pages.slice(0, 1), pageParams: data.pageParams.slice(0, 1) };
 }
 
+/** All items of a list, asked for page by page: where a part of it would be taken for the whole. */
+export async function readAll<T>(read: (cursor: string | undefined) => Promise<Page<T>>): Promise<T[]> {
+  const items: T[] = [];
+  for (let cursor: string | undefined; ; ) {
+    const page = await read(cursor);
+    items.push(...page.items);
+    if (!page.next) return items;
+    cursor = page.next;
+  }
+}
+
 /** All items of the pages that are loaded. */
 export function allItems<T>(data: { pages: Page<T>[] } | undefined): T[] {
   return data?.pages.flatMap((page) => page.items) ?? [];

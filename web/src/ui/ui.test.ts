@@ -1,5 +1,6 @@
-import { render, screen } from '@testing-library/svelte';
+import { fireEvent, render, screen } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
+import { createRawSnippet } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { parseJson } from '../api/json';
@@ -11,6 +12,7 @@ import JsonTree from './JsonTree.svelte';
 import { keyHandler, shortcuts } from './keys';
 import { bytes, compact, plural, rate } from './numbers';
 import Search from './Search.svelte';
+import Still from './Still.svelte';
 import Tabs from './Tabs.svelte';
 import { absolute, ago, duration } from './time';
 import Toasts from './Toasts.svelte';
@@ -169,4 +171,22 @@ test('a note can be taken back while it is shown', async () => {
   await userEvent.click(await screen.findByRole('button', { name: 'Undo' }));
   expect(undo).toHaveBeenCalledOnce();
   expect(screen.queryByText('Discarded')).toBeNull();
+});
+
+test('under the pointer a list stands still, unless something else was asked for', async () => {
+  let shown = (): string[] => [];
+  const children = createRawSnippet<[string[]]>((rows) => ((shown = rows), { render: () => '<p></p>' }));
+  const { container, rerender } = render(Still<string[]>, { value: ['a'], of: 'all', children });
+  const list = container.querySelector('p')!.parentElement!;
+  await fireEvent(list, Object.assign(new Event('pointerenter'), { pointerType: 'mouse' }));
+  await rerender({ value: ['b', 'a'] });
+  expect(shown()).toEqual(['a']);
+  // Asked, and not answered yet; then answered, and followed by more.
+  await rerender({ of: null });
+  await rerender({ value: ['c'], of: 'some' });
+  expect(shown()).toEqual(['c']);
+  await rerender({ value: ['d', 'c'] });
+  expect(shown()).toEqual(['c']);
+  await fireEvent(list, new Event('pointerleave'));
+  expect(shown()).toEqual(['d', 'c']);
 });

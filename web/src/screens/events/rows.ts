@@ -52,6 +52,14 @@ function liveRow(event: LiveEvent, at: Millis): Row {
   return { uid: event.uid, seq: event.seq, type: event.type, source: event.source, subject: event.subject, at, tally: null };
 }
 
+/** Scripts' events name their subscription by its id. */
+const EMITTED = '/tripline/subscriptions/';
+
+/** Id of the subscription whose script emitted what comes from `source`; null: somebody published it. */
+export function emitterOf(source: string): string | null {
+  return source.startsWith(EMITTED) ? source.slice(EMITTED.length) : null;
+}
+
 /** New rows of a message, the newest first. */
 export function freshRows(message: LiveMessage, wanted: (event: LiveEvent) => boolean): Row[] {
   return message.events.filter(wanted).map((event) => liveRow(event, message.at)).reverse();
