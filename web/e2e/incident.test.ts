@@ -54,8 +54,10 @@ test('what was discarded comes back', async ({ page, server }) => {
   await died(server, 1);
   const letters = await server.api('GET', 'dead-letters');
   await page.goto(`${server.url}/dead-letters/${letters.items[0].id}`);
-  await page.getByRole('button', { name: 'Discard' }).click();
+  await page.getByRole('button', { name: 'Discard' }).press('Enter');
   await expect(page.getByText('discarded', { exact: true })).toBeVisible();
+  // The button is gone, and has not taken the focus with it.
+  await expect(page.getByRole('heading', { level: 1 })).toBeFocused();
   await page.getByRole('button', { name: 'Undo' }).click();
   await expect(page.getByText('dead', { exact: true })).toBeVisible();
 });

@@ -1,4 +1,4 @@
-import { expect, expectAccessible, logInAs, test } from './fixtures';
+import { expect, expectAccessible, logIn, logInAs, test } from './fixtures';
 
 test('the printed link logs in once, and leaves no code behind', async ({ browser, server }) => {
   const page = await (await browser.newContext()).newPage();
@@ -106,6 +106,14 @@ test('the palette offers what the page does, wherever it shows it, and only to w
   await page.keyboard.press('Control+k');
   await expect(palette.getByRole('option', { name: 'Overview' })).toBeVisible();
   await expect(palette.getByRole('option', { name: /Resume|Backfill|New script/ })).toHaveCount(0);
+});
+
+test('a long name pushes nobody out of reach of logging out', async ({ page, server }) => {
+  const { secret } = await server.api('POST', 'tokens', { name: 'grafana-embedding-of-the-operations-team', role: 'viewer' });
+  await logIn(page, server, secret);
+  await page.goto(server.url);
+  const [leave, main] = [await page.getByRole('button', { name: 'Log out' }).boundingBox(), await page.locator('main').boundingBox()];
+  expect(leave!.x + leave!.width).toBeLessThan(main!.x);
 });
 
 test('a viewer is told so, and an unknown page is one', async ({ page, server }) => {

@@ -11,6 +11,7 @@ import ErrorState from './ErrorState.svelte';
 import JsonTree from './JsonTree.svelte';
 import { keyHandler, shortcuts } from './keys';
 import { bytes, compact, plural, rate } from './numbers';
+import Page from './Page.svelte';
 import Search from './Search.svelte';
 import Still from './Still.svelte';
 import Tabs from './Tabs.svelte';
@@ -171,6 +172,21 @@ test('a note can be taken back while it is shown', async () => {
   await userEvent.click(await screen.findByRole('button', { name: 'Undo' }));
   expect(undo).toHaveBeenCalledOnce();
   expect(screen.queryByText('Discarded')).toBeNull();
+});
+
+test('an action that does away with itself leaves the focus at the heading, and takes it from nobody', async () => {
+  const snippet = (html: string) => createRawSnippet(() => ({ render: () => html }));
+  const given = { title: 'Letter', actions: snippet('<button>Discard</button>'), children: snippet('<input aria-label="Other" />') };
+  const { rerender } = render(Page, given);
+  screen.getByRole('button').focus();
+  await rerender({ actions: snippet('<b>none</b>') });
+  await vi.waitFor(() => expect(screen.getByRole('heading')).toHaveFocus());
+  await rerender({ actions: snippet('<button>Restore</button>') });
+  screen.getByRole('button').focus();
+  screen.getByLabelText('Other').focus();
+  await rerender({ actions: snippet('<b>none</b>') });
+  await new Promise((resolve) => setTimeout(resolve));
+  expect(screen.getByLabelText('Other')).toHaveFocus();
 });
 
 test('under the pointer a list stands still, unless something else was asked for', async () => {
